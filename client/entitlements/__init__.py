@@ -1,0 +1,1 @@
+"""Tokens buy depth of analysis."""
