@@ -1,0 +1,130 @@
+"""The features that there are, and what each costs."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, field
+from hashlib import sha256
+from typing import ClassVar
+
+from entitlements_server.ledger.arguments import check_amount, check_id, check_text
+from entitlements_server.ledger.errors import InvalidFieldError, UnknownFeatureError
+from entitlements_server.ledger.values import Account
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """One line of the catalogue. `cost` is in tokens, 0 to 10^12; at 0 it is open to everyone.
+
+    Raises:
+        InvalidFieldError: A field is malformed or out of range.
+    """
+
+    feature: str
+    cost: int
+    title: str
+    description: str = ""
+    use_case: str = ""
+
+    def __post_init__(self) -> None:
+        check_id("feature", self.feature)
+        check_amount("cost", self.cost, least=0)
+        check_text("title", self.title)
+        check_text("description", self.description)
+        check_text("use_case", self.use_case)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalogue:
+    """A set of features in an order. `version` is a hash of its content.
+
+    Raises:
+        InvalidFieldError: It is empty, too long, or names a feature twice.
+    """
+
+    features: tuple[Feature, ...]
+    version: str = field(init=False)
+    _by_id: Mapping[str, Feature] = field(init=False, repr=False, compare=False)
+
+    MAX_FEATURES: ClassVar[int] = 1000
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.features) <= self.MAX_FEATURES:
+            raise InvalidFieldError("features", f"must list 1 to {self.MAX_FEATURES} features")
+        by_id = {feature.feature: feature for feature in self.features}
+        if len(by_id) < len(self.features):
+            raise InvalidFieldError("features", "must name each feature once")
+        content = json.dumps([astuple(feature) for feature in self.features])
+        object.__setattr__(self, "_by_id", by_id)
+        object.__setattr__(self, "version", sha256(content.encode()).hexdigest()[:12])
+
+    def feature(self, feature: str) -> Feature:
+        """Look a feature up.
+
+        Raises:
+            UnknownFeatureError: It is not in the catalogue.
+        """
+        found = self._by_id.get(feature)
+        if found is None:
+            raise UnknownFeatureError(feature)
+        return found
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Whether an account covers a feature: `required` and `available` are in tokens."""
+
+    feature: str
+    required: int
+    available: int
+
+    @property
+    def allowed(self) -> bool:
+        """The rule of access: the balance covers the cost. A free feature is always covered."""
+        return self.available >= self.required
+
+
+def access(account: Account, feature: Feature) -> Access:
+    """Tell whether `account` could be charged for `feature` as it stands."""
+    return Access(feature=feature.feature, required=feature.cost, available=account.balance)
+
+
+BUILT_IN = Catalogue(
+    (
+        Feature(
+            feature="headline_pick",
+            cost=0,
+            title="Headline estimate",
+            description="Basic prediction",
+            use_case="Educational access, free tier",
+        ),
+        Feature(
+            feature="full_distribution",
+            cost=2,
+            title="Full distribution",
+            description="Complete percentiles and scenarios",
+            use_case="Depth analysis",
+        ),
+        Feature(
+            feature="scenario_extremes",
+            cost=3,
+            title="Scenario extremes",
+            description="Conservative and aggressive bounds",
+            use_case="Risk assessment",
+        ),
+        Feature(
+            feature="comparative_analysis",
+            cost=3,
+            title="Comparative analysis",
+            description="Multi-event comparison",
+            use_case="Portfolio analysis",
+        ),
+        Feature(
+            feature="deep_dive_educational",
+            cost=5,
+            title="Educational deep dive",
+            description="Full uncertainty and explainability",
+            use_case="Learning module",
+        ),
+    )
+)
+"""The catalogue that ships."""

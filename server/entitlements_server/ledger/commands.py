@@ -1,0 +1,106 @@
+"""The four writes. A command that exists is well formed: building it checks every argument.
+
+Fields that all commands have: `user_id`, the one account it is about; `idempotency_key`, which
+makes a retry safe, or empty; `caller`, the authenticated name that asks, or empty.
+"""
+
+from dataclasses import dataclass
+
+from entitlements_server.ledger.arguments import (
+    check_amount,
+    check_balance,
+    check_id,
+    check_key,
+    check_optional_id,
+    check_text,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Consume:
+    """Charge for one use of a feature, at the catalogue's price.
+
+    Raises:
+        InvalidFieldError: An argument is malformed.
+    """
+
+    user_id: str
+    feature: str
+    event_id: str = ""
+    idempotency_key: str = ""
+    caller: str = ""
+
+    def __post_init__(self) -> None:
+        check_id("user_id", self.user_id)
+        check_id("feature", self.feature)
+        check_optional_id("event_id", self.event_id)
+        check_key(self.idempotency_key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refund:
+    """Give back `amount` tokens of a charge; 0 gives back all that remains.
+
+    Raises:
+        InvalidFieldError: An argument is malformed or out of range.
+    """
+
+    user_id: str
+    transaction_id: str
+    amount: int = 0
+    reason: str = ""
+    idempotency_key: str = ""
+    caller: str = ""
+
+    def __post_init__(self) -> None:
+        check_id("user_id", self.user_id)
+        check_id("transaction_id", self.transaction_id)
+        check_amount("amount", self.amount, least=0)
+        check_text("reason", self.reason)
+        check_key(self.idempotency_key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TopUp:
+    """Add `amount` tokens.
+
+    Raises:
+        InvalidFieldError: An argument is malformed or out of range.
+    """
+
+    user_id: str
+    amount: int
+    reason: str = ""
+    idempotency_key: str = ""
+    caller: str = ""
+
+    def __post_init__(self) -> None:
+        check_id("user_id", self.user_id)
+        check_amount("amount", self.amount)
+        check_text("reason", self.reason)
+        check_key(self.idempotency_key)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SetBalance:
+    """Set the balance to `balance` tokens.
+
+    Raises:
+        InvalidFieldError: An argument is malformed or out of range.
+    """
+
+    user_id: str
+    balance: int
+    reason: str = ""
+    idempotency_key: str = ""
+    caller: str = ""
+
+    def __post_init__(self) -> None:
+        check_id("user_id", self.user_id)
+        check_balance("balance", self.balance)
+        check_text("reason", self.reason)
+        check_key(self.idempotency_key)
+
+
+Command = Consume | Refund | TopUp | SetBalance
+"""Any write."""

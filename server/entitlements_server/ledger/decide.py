@@ -1,0 +1,237 @@
+"""The rules. One pure function decides every write, for every store alike.
+
+The order of decision is the same for each: a known idempotency key first, then whether the
+feature or charge exists, then the balance. Looking at the key before the balance is what makes a
+retry safe: the retry of a charge that succeeded must succeed, even at a balance of zero.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from entitlements_server.ledger.catalogue import Catalogue, access
+from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
+from entitlements_server.ledger.errors import (
+    BalanceLimitExceededError,
+    IdempotencyKeyReusedError,
+    InsufficientTokensError,
+    LedgerError,
+    NotRefundableError,
+    RefundExceedsChargeError,
+    TransactionNotFoundError,
+)
+from entitlements_server.ledger.limits import MAX_BALANCE
+from entitlements_server.ledger.values import Account, Charge, Facts, Kind, Status, Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A new transaction, to be made durable. It may be a denied one."""
+
+    transaction: Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Replayed:
+    """The transaction that an earlier, equal request made. Nothing new is recorded."""
+
+    transaction: Transaction
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The rules object. Nothing is recorded."""
+
+    error: LedgerError
+
+
+Outcome = Recorded | Replayed | Refused
+"""What a decision comes to."""
+
+Rule = Callable[[Account, Facts, Command], Outcome]
+"""`decide` with catalogue and time filled in: all that a store needs to know of the rules."""
+
+
+def decide(
+    account: Account, facts: Facts, command: Command, catalogue: Catalogue, now_us: int
+) -> Outcome:
+    """Decide one write.
+
+    Args:
+        account: The account of `command.user_id`, as it stands.
+        facts: The transaction bound to the command's key, and the charge that a refund names.
+        command: What is asked for.
+        catalogue: The prices in force.
+        now_us: The time, microseconds since 1970 UTC. A clock that was set back cannot make
+            history run backwards: the account's newest time is the least that is recorded.
+
+    Returns:
+        What to record or to answer. Never raises for a well-formed command.
+    """
+    if facts.bound is not None:
+        return _replay(facts.bound, facts.charge, command)
+    try:
+        match command:
+            case Consume():
+                transaction = _consume(account, command, catalogue, now_us)
+            case Refund():
+                refund = _refund(account, facts.charge, command, catalogue, now_us)
+                if isinstance(refund, Replayed):
+                    return refund
+                transaction = refund
+            case TopUp():
+                transaction = _record(
+                    account, Kind.TOP_UP, command, catalogue, now_us, amount=command.amount
+                )
+            case SetBalance():
+                change = command.balance - account.balance
+                transaction = _record(
+                    account, Kind.ADJUSTMENT, command, catalogue, now_us, amount=change
+                )
+    except LedgerError as error:
+        return Refused(error)
+    return Recorded(transaction)
+
+
+def denial(transaction: Transaction) -> InsufficientTokensError | None:
+    """Tell the error that a recorded transaction is answered with: only a denied one has any.
+
+    A denial is an error, so that a caller who ignores the response gives nothing away.
+    """
+    if transaction.status is not Status.DENIED:
+        return None
+    return InsufficientTokensError(
+        user_id=transaction.user_id,
+        feature=transaction.feature,
+        required=transaction.cost,
+        available=transaction.balance_before,
+        transaction_id=transaction.transaction_id,
+    )
+
+
+def _consume(account: Account, command: Consume, catalogue: Catalogue, now_us: int) -> Transaction:
+    feature = catalogue.feature(command.feature)
+    allowed = access(account, feature).allowed
+    return _record(
+        account,
+        Kind.CONSUME,
+        command,
+        catalogue,
+        now_us,
+        amount=-feature.cost if allowed else 0,
+        status=Status.SUCCESS if allowed else Status.DENIED,
+        cost=feature.cost,
+    )
+
+
+def _refund(
+    account: Account, charge: Charge | None, command: Refund, catalogue: Catalogue, now_us: int
+) -> Transaction | Replayed:
+    if charge is None:
+        raise TransactionNotFoundError(command.user_id, command.transaction_id)
+    charged = charge.transaction
+    if charged.kind is not Kind.CONSUME or charged.status is not Status.SUCCESS or not charged.cost:
+        raise NotRefundableError(command.transaction_id)
+    if charge.last_refund is not None and not charge.remaining:
+        # All of it was given back: asking for all of it again changes nothing.
+        if command.amount in (0, charged.cost):
+            return Replayed(charge.last_refund)
+        raise _exceeds(charge, command.amount)
+    if command.amount > charge.remaining:
+        raise _exceeds(charge, command.amount)
+    amount = command.amount or charge.remaining
+    return _record(account, Kind.REFUND, command, catalogue, now_us, amount=amount)
+
+
+def _exceeds(charge: Charge, amount: int) -> RefundExceedsChargeError:
+    return RefundExceedsChargeError(
+        transaction_id=charge.transaction.transaction_id, amount=amount, remaining=charge.remaining
+    )
+
+
+def _record(
+    account: Account,
+    kind: Kind,
+    command: Command,
+    catalogue: Catalogue,
+    now_us: int,
+    *,
+    amount: int,
+    status: Status = Status.SUCCESS,
+    cost: int = 0,
+) -> Transaction:
+    balance = account.balance + amount
+    if balance > MAX_BALANCE:
+        raise BalanceLimitExceededError(balance=account.balance, amount=amount, limit=MAX_BALANCE)
+    consume = command if isinstance(command, Consume) else None
+    return Transaction(
+        user_id=account.user_id,
+        sequence=account.transaction_count + 1,
+        kind=kind,
+        status=status,
+        feature=consume.feature if consume else "",
+        cost=cost,
+        amount=amount,
+        balance_after=balance,
+        create_time_us=max(now_us, account.update_time_us),
+        event_id=consume.event_id if consume else "",
+        idempotency_key=command.idempotency_key,
+        reason="" if isinstance(command, Consume) else command.reason,
+        refunded_transaction_id=command.transaction_id if isinstance(command, Refund) else "",
+        caller=command.caller,
+        catalogue_version=catalogue.version,
+    )
+
+
+def _replay(bound: Transaction, charge: Charge | None, command: Command) -> Outcome:
+    field = _difference(bound, charge, command)
+    if field is None:
+        return Replayed(bound)
+    return Refused(
+        IdempotencyKeyReusedError(
+            idempotency_key=command.idempotency_key,
+            field=field,
+            transaction_id=bound.transaction_id,
+        )
+    )
+
+
+def _difference(bound: Transaction, charge: Charge | None, command: Command) -> str | None:
+    """Name the first field in which `command` is not the request that made `bound`."""
+    compared: tuple[tuple[str, object, object], ...]
+    match command:
+        case Consume():
+            compared = (
+                ("kind", bound.kind, Kind.CONSUME),
+                ("feature", bound.feature, command.feature),
+                ("event_id", bound.event_id, command.event_id),
+            )
+        case Refund():
+            compared = (
+                ("kind", bound.kind, Kind.REFUND),
+                ("transaction_id", bound.refunded_transaction_id, command.transaction_id),
+                ("amount", bound.amount, command.amount or _all_that_remained(bound, charge)),
+                ("reason", bound.reason, command.reason),
+            )
+        case TopUp():
+            compared = (
+                ("kind", bound.kind, Kind.TOP_UP),
+                ("amount", bound.amount, command.amount),
+                ("reason", bound.reason, command.reason),
+            )
+        case SetBalance():
+            compared = (
+                ("kind", bound.kind, Kind.ADJUSTMENT),
+                ("balance", bound.balance_after, command.balance),
+                ("reason", bound.reason, command.reason),
+            )
+    return next((field for field, then, now in compared if then != now), None)
+
+
+def _all_that_remained(bound: Transaction, charge: Charge | None) -> int:
+    """Tell what a request for all that remains came to, if `bound` may have been its answer.
+
+    Only the refund that completed a charge can have been that: it is the newest, and nothing
+    remains after it.
+    """
+    completed = charge is not None and not charge.remaining and charge.last_refund == bound
+    return bound.amount if completed else 0

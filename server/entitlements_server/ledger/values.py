@@ -1,0 +1,142 @@
+"""What the ledger holds: accounts and the transactions that made them what they are.
+
+A transaction is the only thing that is ever recorded. Accounts, bound keys and refund totals
+all follow from the transactions of one user, in order: see `state.py`.
+"""
+
+import base64
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import blake2b
+
+from entitlements_server.ledger.limits import MAX_BALANCE
+
+
+class Kind(IntEnum):
+    """What a transaction did. The numbers are those of the contract and are stored."""
+
+    CONSUME = 1
+    REFUND = 2
+    TOP_UP = 3
+    ADJUSTMENT = 4
+
+
+class Status(IntEnum):
+    """How a transaction ended. The numbers are those of the contract and are stored."""
+
+    SUCCESS = 1
+    DENIED = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The tokens of one user.
+
+    Attributes:
+        user_id: Whose account.
+        balance: Tokens: 0 to 2^53 - 1; the sum of `amount` over the history.
+        transaction_count: Length of the history, and the sequence of its newest transaction.
+        create_time_us: Time of the first transaction, microseconds since 1970 UTC; 0 if none.
+        update_time_us: Time of the newest transaction, likewise.
+    """
+
+    user_id: str
+    balance: int = 0
+    transaction_count: int = 0
+    create_time_us: int = 0
+    update_time_us: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Transaction:
+    """One line of a user's history. The contract describes each field.
+
+    `transaction_id` and `balance_before` follow from the others and so are not stored.
+    """
+
+    user_id: str
+    sequence: int
+    kind: Kind
+    status: Status
+    feature: str
+    cost: int
+    amount: int
+    balance_after: int
+    create_time_us: int
+    event_id: str
+    idempotency_key: str
+    reason: str
+    refunded_transaction_id: str
+    caller: str
+    catalogue_version: str
+
+    def __post_init__(self) -> None:
+        assert self.sequence >= 1
+        assert 0 <= self.balance_after <= MAX_BALANCE
+        assert 0 <= self.balance_after - self.amount <= MAX_BALANCE
+
+    @property
+    def balance_before(self) -> int:
+        """Tokens before this transaction."""
+        return self.balance_after - self.amount
+
+    @property
+    def transaction_id(self) -> str:
+        """The id: the sequence, then a digest of user, sequence and time.
+
+        So an id is unique over all users, finds its transaction without an index, and never
+        names another one that took the same place, say after a restore from a backup.
+        """
+        identity = f"{self.user_id} {self.sequence} {self.create_time_us}".encode()
+        digest = base64.b32encode(blake2b(identity, digest_size=10).digest())
+        return f"{self.sequence}-{digest.decode().lower()}"
+
+    @property
+    def binds_key(self) -> bool:
+        """Whether this transaction binds its idempotency key: a denied one does not."""
+        return bool(self.idempotency_key) and self.status is Status.SUCCESS
+
+
+def sequence_of(transaction_id: str) -> int | None:
+    """Tell the sequence that a transaction id names, or None when it cannot be an id of ours."""
+    sequence, _, digest = transaction_id.partition("-")
+    if not digest or not sequence.isascii() or not sequence.isdigit() or len(sequence) > 15:  # noqa: PLR2004  # 10^15 fits every store
+        return None
+    return int(sequence)
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """A transaction that a refund names, with what was given back of it so far.
+
+    Attributes:
+        transaction: The transaction named; the rules decide whether it is a charge.
+        refunded: Tokens given back so far: 0 to its cost.
+        last_refund: The newest refund of it, if any.
+    """
+
+    transaction: Transaction
+    refunded: int = 0
+    last_refund: Transaction | None = None
+
+    @property
+    def remaining(self) -> int:
+        """Tokens that can still be given back."""
+        return self.transaction.cost - self.refunded
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a decision has to know besides the account.
+
+    Attributes:
+        bound: The transaction that the command's idempotency key is bound to, if any.
+        charge: The charge that a refund names, if there is such a transaction.
+    """
+
+    bound: Transaction | None = None
+    charge: Charge | None = None
+
+
+NO_FACTS = Facts()
+"""Neither a bound key nor a charge."""
