@@ -29,6 +29,18 @@ class Needs:
     charges: frozenset[tuple[str, int]]
 
     @classmethod
+    def of_transactions(cls, transactions: Iterable[Transaction]) -> "Needs":
+        """Tell what taking in `transactions` needs: their users and the charges they refund."""
+        users: set[str] = set()
+        charges: set[tuple[str, int]] = set()
+        for transaction in transactions:
+            users.add(transaction.user_id)
+            sequence = sequence_of(transaction.refunded_transaction_id)
+            if sequence is not None:
+                charges.add((transaction.user_id, sequence))
+        return cls(frozenset(users), frozenset(), frozenset(charges))
+
+    @classmethod
     def of(cls, commands: Iterable[Command]) -> "Needs":
         """Tell what `commands` need."""
         users: set[str] = set()
@@ -111,6 +123,38 @@ def account_after(account: Account, transaction: Transaction) -> Account:
         account.create_time_us or transaction.create_time_us,
         transaction.create_time_us,
     )
+
+
+def check_next(state: State, transactions: Iterable[Transaction]) -> None:
+    """Require that each transaction is the next one of its user, starting from `state`.
+
+    Raises:
+        ValueError: One is not: its sequence or balances do not follow, or its charge is unknown.
+    """
+    accounts: dict[str, Account] = {}
+    places: set[tuple[str, str]] = set()
+    for transaction in transactions:
+        user_id = transaction.user_id
+        account = accounts.get(user_id) or state.account(user_id)
+        refunded = transaction.refunded_transaction_id
+        follows = (
+            transaction.sequence == account.transaction_count + 1
+            and transaction.balance_before == account.balance
+            and transaction.create_time_us >= account.update_time_us
+            and (
+                not refunded
+                or (user_id, refunded) in places
+                or state.charge(user_id, refunded) is not None
+            )
+        )
+        if not follows:
+            raise ValueError(
+                f"Transaction '{transaction.transaction_id}' does not follow the history of user"
+                f" '{user_id}', which has {account.transaction_count} transactions and a balance"
+                f" of {account.balance}."
+            )
+        accounts[user_id] = account_after(account, transaction)
+        places.add((user_id, transaction.transaction_id))
 
 
 def decide_group(state: State, commands: Sequence[Command], rule: Rule) -> list[Outcome]:

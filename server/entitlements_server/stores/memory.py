@@ -1,0 +1,61 @@
+"""`memory://`: a ledger that lives as long as its process. For tests and trials."""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+
+from entitlements_server.ledger.commands import Command
+from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.ledger.state import State, check_next, decide_group
+from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.stores.port import AccountPage
+
+
+class MemoryStore:
+    """Keeps one state for good.
+
+    No method awaits anything, so the event loop runs each whole: that is the lock.
+    """
+
+    def __init__(self) -> None:
+        self._state = State()
+
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+        """See the port."""
+        return decide_group(self._state, commands, rule)
+
+    async def account(self, user_id: str) -> Account:
+        """See the port."""
+        return self._state.account(user_id)
+
+    async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
+        """See the port."""
+        charge = self._state.charges.get((user_id, sequence))
+        return charge.transaction if charge else None
+
+    async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
+        """See the port."""
+        newest = min(before - 1, self._state.account(user_id).transaction_count)
+        oldest = max(newest - limit, 0)
+        charges = self._state.charges
+        return [charges[user_id, place].transaction for place in range(newest, oldest, -1)]
+
+    async def accounts(self, cursor: str, limit: int) -> AccountPage:
+        """See the port. The cursor is the last user id read."""
+        users = sorted(self._state.accounts)
+        start = bisect_right(users, cursor) if cursor else 0
+        page = users[start : start + limit]
+        more = start + limit < len(users)
+        accounts = [self._state.accounts[user_id] for user_id in page]
+        return AccountPage(accounts, page[-1] if more else "")
+
+    async def append(self, transactions: Sequence[Transaction]) -> None:
+        """See the port."""
+        check_next(self._state, transactions)
+        for transaction in transactions:
+            self._state.apply(transaction)
+
+    async def ping(self) -> None:
+        """See the port. Memory is always there."""
+
+    async def close(self) -> None:
+        """See the port. There is nothing to let go of."""

@@ -1,0 +1,194 @@
+"""Every statement that runs on the ledger file. Blocking: call it from a thread of its own.
+
+A whole group goes in and out of a statement as JSON in one row. SQLite releases Python's global
+lock at each step of a statement and a busy event loop is slow to give it back, so the number of
+steps is what counts: one a group, not one a row.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import apsw
+
+from entitlements_server.ledger.state import Needs, State
+from entitlements_server.ledger.values import Account, Charge, Transaction
+from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.rows import from_row, to_account_row, to_row
+
+_SQL = resources.files(__package__) / "sql"
+_CACHE_KIB = 64 * 1024
+_BUSY_MS = 5000
+
+
+@cache
+def statement(name: str) -> str:
+    """Return the statement of `sql/<name>.sql`."""
+    return (_SQL / f"{name}.sql").read_text("utf-8")
+
+
+def migrations() -> list[str]:
+    """Return the steps of the schema, oldest first. Step n leads to version n."""
+    files = sorted((_SQL / "schema").iterdir(), key=lambda file: file.name)
+    return [file.read_text("utf-8") for file in files if file.name.endswith(".sql")]
+
+
+class Database:
+    """A connection to a ledger file."""
+
+    def __init__(self, path: Path, *, read_only: bool = False, vfs: str | None = None) -> None:
+        flags = (
+            apsw.SQLITE_OPEN_READONLY
+            if read_only
+            else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+        )
+        self._connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+        self._connection.set_busy_timeout(_BUSY_MS)
+        self._connection.pragma("cache_size", -_CACHE_KIB)
+        self._connection.pragma("temp_store", "memory")
+        if not read_only:
+            self._connection.pragma("journal_mode", "wal")
+            self._connection.pragma("synchronous", "full")
+
+    def close(self) -> None:
+        """Close the connection, whatever state the disk is in."""
+        with suppress(apsw.Error):
+            self._connection.close()
+
+    def migrate(self, path: Path, steps: Sequence[str] | None = None) -> None:
+        """Bring the schema up to date, each step whole or not at all.
+
+        Raises:
+            StoreConfigurationError: The file is of a newer version than this program knows.
+        """
+        steps = migrations() if steps is None else steps
+        version = self._connection.pragma("user_version")
+        if version > len(steps):
+            raise StoreConfigurationError(
+                f"The ledger {path} has schema version {version} and this server knows versions up"
+                f" to {len(steps)}: run the newer server that wrote it."
+            )
+        for number, step in enumerate(steps[version:], start=version + 1):
+            with self._connection:
+                self._connection.execute(step)
+                self._connection.pragma("user_version", number)
+        _sync_folder(path.parent)
+
+    def load(self, needs: Needs, state: State) -> None:
+        """Put what is stored of `needs` into `state`."""
+        accounts, keys, charges = self._one(
+            statement("load"),
+            (_json(needs.users), _json(needs.keys), _json(needs.charges)),
+        )
+        for row in json.loads(accounts):
+            state.accounts[row[0]] = Account(*row)
+        for row in json.loads(keys):
+            bound = from_row(row)
+            state.keys[bound.user_id, bound.idempotency_key] = bound
+        for row, refunded, last in json.loads(charges):
+            named = from_row(row)
+            charge = Charge(named, refunded, from_row(last)) if last else Charge(named)
+            state.charges[named.user_id, named.sequence] = charge
+
+    def write_journal(self, transactions: Iterable[Transaction]) -> int:
+        """Make a group durable. Returns its position in the journal."""
+        self._connection.execute(
+            "INSERT INTO journal (transactions) VALUES (?)",
+            (_json(map(to_row, transactions)),),
+        )
+        return self._connection.last_insert_rowid()
+
+    def read_journal(self) -> tuple[int, list[Transaction]]:
+        """Read all groups that are not known to be indexed, and the position of the last."""
+        position, transactions = 0, []
+        for position, rows in self._connection.execute(  # noqa: B007  # the last one is wanted
+            "SELECT position, transactions FROM journal ORDER BY position"
+        ):
+            transactions += [from_row(row) for row in json.loads(rows)]
+        return position, transactions
+
+    def index(self, transactions: Sequence[Transaction], state: State) -> None:
+        """Bring the tables up to date with all new transactions of some users. Idempotent.
+
+        Args:
+            transactions: Sorted by user and sequence, so that neighbours share pages.
+            state: What they amount to: the accounts and the charges that they refund.
+        """
+        users = dict.fromkeys(transaction.user_id for transaction in transactions)
+        accounts = [to_account_row(state.accounts[user_id]) for user_id in users]
+        keys = [
+            (transaction.user_id, transaction.idempotency_key, transaction.sequence)
+            for transaction in transactions
+            if transaction.binds_key
+        ]
+        refunds = []
+        for transaction in transactions:
+            if transaction.refunded_transaction_id:
+                charge = state.charge(transaction.user_id, transaction.refunded_transaction_id)
+                assert charge is not None
+                assert charge.last_refund is not None
+                place = (transaction.user_id, charge.transaction.sequence)
+                refunds.append((*place, charge.refunded, charge.last_refund.sequence))
+        with self._connection:
+            self._run("index_accounts", accounts)
+            self._run("index_transactions", map(to_row, transactions))
+            self._run("index_keys", keys)
+            self._run("index_refunds", refunds)
+
+    def index_later(self, transactions: Sequence[Transaction], state: State) -> None:
+        """Do what `index` does, without a sync: the journal can repeat it after a power loss."""
+        self._connection.pragma("synchronous", "normal")
+        try:
+            self.index(transactions, state)
+        finally:
+            self._connection.pragma("synchronous", "full")
+
+    def trim_journal(self, position: int) -> None:
+        """Drop the groups up to a position: all of them are indexed."""
+        self._connection.execute("DELETE FROM journal WHERE position <= ?", (position,))
+
+    def checkpoint(self) -> None:
+        """Write everything that is committed into the main file, and sync it."""
+        self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
+        """Read indexed transactions, newest first."""
+        (rows,) = self._one(statement("history"), (user_id, before, limit))
+        return [from_row(row) for row in json.loads(rows)]
+
+    def accounts(self, behind: str, limit: int) -> list[Account]:
+        """Read accounts in the order of their ids."""
+        (rows,) = self._one(statement("accounts"), (behind, limit))
+        return [Account(*row) for row in json.loads(rows)]
+
+    def ping(self) -> None:
+        """Read something."""
+        self._one("SELECT count(*) FROM journal", ())
+
+    def _run(self, name: str, rows: Iterable[Any]) -> None:
+        rows = list(rows)
+        if rows:
+            self._connection.execute(statement(name), (_json(rows),))
+
+    def _one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
+        row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
+        assert row is not None
+        return row
+
+
+def _json(rows: Iterable[Any]) -> str:
+    return json.dumps(list(rows), ensure_ascii=False, separators=(",", ":"))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the names of new files survive a power loss."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
