@@ -1,0 +1,166 @@
+"""The committing engine: commands that arrive together are made durable together.
+
+While one group is being committed, new commands queue up and form the next one. So an idle
+service commits at once, and a busy one pays for one sync per group instead of one per command.
+No timer is involved.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from entitlements_server.ledger.catalogue import Catalogue
+from entitlements_server.ledger.commands import Command
+from entitlements_server.ledger.decide import Outcome, Rule, decide
+from entitlements_server.stores.port import Store
+
+MAX_GROUP = 1000
+"""Most commands that one group takes, and most that one submission may have."""
+
+
+class OverloadedError(Exception):
+    """The queue is full, the server is shutting down, or the deadline passed in the queue.
+
+    Nothing was charged. `retry_delay_s` is when to try again, in seconds.
+    """
+
+    def __init__(self, message: str, retry_delay_s: float) -> None:
+        super().__init__(message)
+        self.message = message
+        self.retry_delay_s = retry_delay_s
+
+
+@dataclass(slots=True, eq=False)
+class _Submission:
+    commands: Sequence[Command]
+    future: asyncio.Future[list[Outcome]]
+    deadline: float | None
+
+
+class Engine:
+    """Decides and commits commands, in the order in which they were submitted.
+
+    Args:
+        store: Where to commit.
+        catalogue: Tells the catalogue in force; asked once a group.
+        max_queued: Commands that may wait, at least 1; more are refused.
+        clock_us: The time, microseconds since 1970 UTC.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Callable[[], Catalogue],
+        *,
+        max_queued: int = 4096,
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
+        self._store = store
+        self._catalogue = catalogue
+        self._max_queued = max_queued
+        self._clock_us = clock_us
+        self._queue: deque[_Submission] = deque()
+        self._queued = 0
+        self._closed = False
+        self._committing: asyncio.Task[None] | None = None
+
+    @property
+    def queued(self) -> int:
+        """Commands that wait for their group to begin."""
+        return self._queued
+
+    async def submit(
+        self, commands: Sequence[Command], deadline: float | None = None
+    ) -> list[Outcome]:
+        """Commit commands, all in one group, and return their outcomes once they are durable.
+
+        A submission whose caller is cancelled, or whose deadline passes, before its group begins
+        is dropped, uncharged. Once its group has begun, it completes.
+
+        Args:
+            commands: 1 to MAX_GROUP.
+            deadline: By the event loop's clock, in seconds; None waits for ever.
+
+        Raises:
+            OverloadedError: Nothing was charged; try again later.
+            StoreUnavailableError: It is unknown what was charged; try again with the same keys.
+        """
+        assert 1 <= len(commands) <= MAX_GROUP
+        if self._closed:
+            raise OverloadedError(
+                "This server is shutting down and nothing was charged: send the request again, to"
+                " another server or when it is back.",
+                retry_delay_s=1.0,
+            )
+        if self._queued and self._queued + len(commands) > self._max_queued:
+            raise OverloadedError(
+                "The server has more work than it can queue and nothing was charged: send the"
+                " request again after the delay.",
+                retry_delay_s=0.5,
+            )
+        loop = asyncio.get_running_loop()
+        submission = _Submission(commands, loop.create_future(), deadline)
+        self._queue.append(submission)
+        self._queued += len(commands)
+        if self._committing is None:
+            self._committing = loop.create_task(self._commit_all())
+        return await submission.future
+
+    async def close(self) -> None:
+        """Refuse new commands, and return when those that wait are committed."""
+        self._closed = True
+        if self._committing is not None:
+            await self._committing
+
+    async def _commit_all(self) -> None:
+        try:
+            while self._queue:
+                group = self._next_group()
+                if group:
+                    await self._commit(group)
+        finally:
+            self._committing = None
+
+    def _next_group(self) -> list[_Submission]:
+        """Take the submissions of the next group off the queue, without those nobody waits for."""
+        group: list[_Submission] = []
+        size = 0
+        now = asyncio.get_running_loop().time()
+        while self._queue and size + len(self._queue[0].commands) <= MAX_GROUP:
+            submission = self._queue.popleft()
+            self._queued -= len(submission.commands)
+            if submission.future.done():
+                continue
+            if submission.deadline is not None and submission.deadline <= now:
+                submission.future.set_exception(
+                    OverloadedError(
+                        "The deadline passed before the server came to the request and nothing"
+                        " was charged: send it again, with a longer deadline.",
+                        retry_delay_s=0.5,
+                    )
+                )
+                continue
+            group.append(submission)
+            size += len(submission.commands)
+        return group
+
+    async def _commit(self, group: Sequence[_Submission]) -> None:
+        commands = [command for submission in group for command in submission.commands]
+        try:
+            outcomes = iter(await self._store.commit(commands, self._rule()))
+        except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told
+            for submission in group:
+                if not submission.future.done():
+                    submission.future.set_exception(error)
+            return
+        for submission in group:
+            mine = [next(outcomes) for _ in submission.commands]
+            if not submission.future.done():
+                submission.future.set_result(mine)
+
+    def _rule(self) -> Rule:
+        catalogue = self._catalogue()
+        now_us = self._clock_us()
+        return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)

@@ -1,0 +1,112 @@
+"""The one table from errors to codes and reasons, and the status that a caller gets."""
+
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2
+
+from entitlements_server.engine import OverloadedError
+from entitlements_server.ledger.errors import (
+    BalanceLimitExceededError,
+    IdempotencyKeyReusedError,
+    InsufficientTokensError,
+    InvalidFieldError,
+    LedgerError,
+    NotRefundableError,
+    RefundExceedsChargeError,
+    TransactionNotFoundError,
+    UnknownFeatureError,
+)
+from entitlements_server.stores.port import StoreUnavailableError
+
+DOMAIN = "entitlements"
+"""The domain of every ErrorInfo."""
+
+DETAILS_KEY = "grpc-status-details-bin"
+"""The trailer in which gRPC carries a google.rpc.Status."""
+
+PUSHBACK_KEY = "grpc-retry-pushback-ms"
+"""The trailer by which gRPC clients know when to retry."""
+
+Trailers = tuple[tuple[str, str | bytes], ...]
+"""Trailing metadata."""
+
+CODES: dict[type[Exception], tuple[grpc.StatusCode, str]] = {
+    InvalidFieldError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+    UnknownFeatureError: (grpc.StatusCode.NOT_FOUND, "UNKNOWN_FEATURE"),
+    TransactionNotFoundError: (grpc.StatusCode.NOT_FOUND, "TRANSACTION_NOT_FOUND"),
+    InsufficientTokensError: (grpc.StatusCode.FAILED_PRECONDITION, "INSUFFICIENT_TOKENS"),
+    IdempotencyKeyReusedError: (grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED"),
+    NotRefundableError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_REFUNDABLE"),
+    RefundExceedsChargeError: (grpc.StatusCode.FAILED_PRECONDITION, "REFUND_EXCEEDS_CHARGE"),
+    BalanceLimitExceededError: (grpc.StatusCode.FAILED_PRECONDITION, "BALANCE_LIMIT_EXCEEDED"),
+    OverloadedError: (grpc.StatusCode.UNAVAILABLE, "OVERLOADED"),
+    StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
+}
+"""Which code and reason each error is answered with. Any other error is INTERNAL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """How a failed call ends.
+
+    Attributes:
+        code: The status code.
+        status: The same as a message, with its details.
+        trailers: To be sent with it.
+    """
+
+    code: grpc.StatusCode
+    status: status_pb2.Status
+    trailers: Trailers
+
+
+def is_known(error: Exception) -> bool:
+    """Tell whether an error has a row in the table."""
+    return type(error) in CODES
+
+
+def answer(error: Exception, reference: str = "") -> Answer:
+    """Turn an error into what the caller gets.
+
+    Args:
+        error: Any error. Of one without a row in the table the caller learns nothing.
+        reference: Under which the log has the story of such an error.
+    """
+    code, reason = CODES.get(type(error), (grpc.StatusCode.INTERNAL, "INTERNAL"))
+    message, metadata = _words(error, reference)
+    status = status_pb2.Status(code=code.value[0], message=message)
+    status.details.add().Pack(
+        error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
+    )
+    trailers: Trailers = ()
+    if isinstance(error, InvalidFieldError):
+        violation = error_details_pb2.BadRequest.FieldViolation(
+            field=error.field, description=f"It {error.description}."
+        )
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+    if isinstance(error, OverloadedError):
+        delay_ms = round(error.retry_delay_s * 1000)
+        delay = Duration(nanos=0)
+        delay.FromMilliseconds(delay_ms)
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        trailers = ((PUSHBACK_KEY, str(delay_ms)),)
+    return Answer(code, status, (*trailers, (DETAILS_KEY, status.SerializeToString())))
+
+
+def _words(error: Exception, reference: str) -> tuple[str, dict[str, str]]:
+    """Return the sentence and the metadata that a caller may see."""
+    if isinstance(error, LedgerError):
+        return error.message, dict(error.metadata)
+    if isinstance(error, OverloadedError):
+        return error.message, {}
+    if isinstance(error, StoreUnavailableError):
+        return (
+            "The ledger cannot be reached, so it is unknown whether the request took effect:"
+            " send it again with the same idempotency key."
+        ), {}
+    return (
+        "Something unforeseen happened: send the request again with the same idempotency key, and"
+        f" if it goes on, give the reference {reference} to the operator."
+    ), {"reference": reference}

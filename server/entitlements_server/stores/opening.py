@@ -1,0 +1,47 @@
+"""From a store's URL to the store."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from entitlements_server.stores.port import Store, StoreConfigurationError
+
+KINDS = "memory:// or sqlite:///absolute/path"
+"""The URLs that there are, for messages."""
+
+
+async def open_store(url: str) -> Store:
+    """Open the store that a URL names.
+
+    Raises:
+        StoreConfigurationError: The URL names none, or the store cannot be used as it is; the
+            message says what to do.
+    """
+    parts = urlsplit(url)
+    match parts.scheme:
+        case "memory":
+            from entitlements_server.stores.memory import MemoryStore  # noqa: PLC0415  # only one
+
+            return MemoryStore()
+        case "sqlite":
+            from entitlements_server.stores.sqlite import SqliteStore  # noqa: PLC0415  # is needed
+
+            path = Path(unquote(parts.path))
+            if parts.netloc or not path.is_absolute() or path.name == "" or parts.query:
+                raise StoreConfigurationError(
+                    f"The store '{url}' names no file: write sqlite:// and the absolute path of the"
+                    " ledger file, for example sqlite:///var/lib/entitlements/ledger.sqlite."
+                )
+            return await SqliteStore.open(path)
+        case _:
+            raise StoreConfigurationError(
+                f"The store '{masked(url)}' is of no kind that is known: write {KINDS}."
+            )
+
+
+def masked(url: str) -> str:
+    """Return a store's URL without the password in it."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()
