@@ -163,7 +163,13 @@ class History:
     page_size: int
 
     def page(self, token: str) -> Call[Page]:
-        """Ask for the page that `token` leads to; empty: the newest."""
+        """Ask for the page that `token` leads to; empty: the newest.
+
+        Raises:
+            ValueError: The filter asks for what has no name.
+        """
+        if "UNKNOWN" in (self.kind, self.status):
+            raise ValueError("UNKNOWN is no kind or status to ask for: leave the filter out.")
         request = rpc.ListTransactionsRequest(
             user_id=self.user_id,
             page_size=self.page_size,
