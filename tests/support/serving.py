@@ -62,10 +62,16 @@ class ServiceProcess:
 
 
 class Wire:
-    """A TCP connection in between, whose replies can be held back and whose end can be moved."""
+    """A TCP connection in between, whose replies can be held back and whose end can be moved.
+
+    Attributes:
+        behind: Where new connections end.
+        refuse: So many new connections are closed at once, as if nobody were there.
+    """
 
     def __init__(self, address: str) -> None:
         self.behind = address
+        self.refuse = 0
         self._replies = threading.Event()
         self._replies.set()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -96,6 +102,10 @@ class Wire:
         with _dead_is_fine():
             while True:
                 near, _ = self._listener.accept()
+                if self.refuse:
+                    self.refuse -= 1
+                    near.close()
+                    continue
                 host, _, port = self.behind.rpartition(":")
                 try:
                     far = socket.create_connection((host, int(port)))
@@ -112,9 +122,11 @@ class Wire:
         with source, sink, _dead_is_fine():
             while data := source.recv(65536):
                 if gate is not None and not gate.is_set():
-                    gate.wait()
-                    return  # held until the wire was cut: these bytes never arrive
+                    break
                 sink.sendall(data)
+            if gate is not None:
+                # Held until the wire is cut: neither these bytes nor the end arrive before.
+                gate.wait()
 
     @staticmethod
     def _spawn(target: object, *args: object) -> None:
