@@ -3,7 +3,7 @@
 from datetime import UTC
 
 import pytest
-
+from asking import Asking
 from entitlements import (
     Access,
     AccessDeniedError,
@@ -23,14 +23,16 @@ from entitlements import (
 FULL = FeatureTier.FULL_DISTRIBUTION
 
 
-async def test_check_access_tells_what_is_required_and_available(ask, user) -> None:
+async def test_check_access_tells_what_is_required_and_available(ask: Asking, user: str) -> None:
     """A user with 1 token may not have a feature of 2."""
     await ask("top_up", user, 1)
     access = await ask("check_access", user, FULL)
     assert access == Access(feature=FULL, allowed=False, required=2, available=1)
 
 
-async def test_check_all_asks_for_the_catalogue_when_no_feature_is_named(ask, user) -> None:
+async def test_check_all_asks_for_the_catalogue_when_no_feature_is_named(
+    ask: Asking, user: str
+) -> None:
     """The five features come in the order of the catalogue, named ones in their own."""
     assert [each.feature for each in await ask("check_all", user)] == list(FeatureTier)
     named = await ask("check_all", user, [FULL, "headline_pick"])
@@ -40,13 +42,13 @@ async def test_check_all_asks_for_the_catalogue_when_no_feature_is_named(ask, us
     ]
 
 
-async def test_check_feature_access_is_a_plain_yes_or_no(ask, user) -> None:
+async def test_check_feature_access_is_a_plain_yes_or_no(ask: Asking, user: str) -> None:
     """Free is yes for a user never seen; a feature that costs is no."""
     assert await ask("check_feature_access", user, FeatureTier.HEADLINE_PICK) is True
     assert await ask("check_feature_access", user, FULL) is False
 
 
-async def test_consume_charges_and_answers_with_the_transaction(ask, user) -> None:
+async def test_consume_charges_and_answers_with_the_transaction(ask: Asking, user: str) -> None:
     """Every value of the transaction arrives, times in UTC, and it can be read again."""
     await ask("top_up", user, 10, reason="welcome")
     tx = await ask("consume", user, FULL, event_id="final", idempotency_key="k-1")
@@ -58,7 +60,7 @@ async def test_consume_charges_and_answers_with_the_transaction(ask, user) -> No
     assert await ask("transaction", user, tx.transaction_id) == tx
 
 
-async def test_consume_under_the_same_key_is_one_charge(ask, user) -> None:
+async def test_consume_under_the_same_key_is_one_charge(ask: Asking, user: str) -> None:
     """The second answer is the first transaction, marked as replayed."""
     await ask("top_up", user, 10)
     first = await ask("consume", user, FULL, idempotency_key="k")
@@ -67,7 +69,7 @@ async def test_consume_under_the_same_key_is_one_charge(ask, user) -> None:
     assert (await ask("account", user)).balance == 8
 
 
-async def test_consume_denied_raises_with_everything_a_caller_needs(ask, user) -> None:
+async def test_consume_denied_raises_with_everything_a_caller_needs(ask: Asking, user: str) -> None:
     """The error has required, available, feature and the recorded attempt."""
     await ask("top_up", user, 1)
     with pytest.raises(AccessDeniedError) as denied:
@@ -78,7 +80,7 @@ async def test_consume_denied_raises_with_everything_a_caller_needs(ask, user) -
     assert (recorded.status, recorded.amount) == (TransactionStatus.DENIED, 0)
 
 
-async def test_consume_many_answers_each_request_in_its_place(ask, user) -> None:
+async def test_consume_many_answers_each_request_in_its_place(ask: Asking, user: str) -> None:
     """A denied request is an error value among transactions, and does not stop the others."""
     await ask("top_up", user, 5)
     results = await ask(
@@ -101,7 +103,9 @@ async def test_consume_many_answers_each_request_in_its_place(ask, user) -> None
     assert await ask("consume_many", []) == []
 
 
-async def test_refund_gives_back_in_parts_and_never_more_than_the_charge(ask, user) -> None:
+async def test_refund_gives_back_in_parts_and_never_more_than_the_charge(
+    ask: Asking, user: str
+) -> None:
     """One of two tokens, then too many, then the rest."""
     await ask("top_up", user, 2)
     tx = await ask("consume", user, FULL)
@@ -114,7 +118,7 @@ async def test_refund_gives_back_in_parts_and_never_more_than_the_charge(ask, us
     assert (await ask("refund", user, tx.transaction_id)).balance_after == 2
 
 
-async def test_refund_of_what_is_no_charge_is_refused(ask, user) -> None:
+async def test_refund_of_what_is_no_charge_is_refused(ask: Asking, user: str) -> None:
     """A free use cannot be refunded, and an unknown transaction cannot be found."""
     free = await ask("consume", user, FeatureTier.HEADLINE_PICK)
     with pytest.raises(NotRefundableError) as refused:
@@ -125,14 +129,14 @@ async def test_refund_of_what_is_no_charge_is_refused(ask, user) -> None:
     assert missing.value.transaction_id == "nope"
 
 
-async def test_set_balance_records_the_difference(ask, user) -> None:
+async def test_set_balance_records_the_difference(ask: Asking, user: str) -> None:
     """From 10 to 4 is an adjustment of -6."""
     await ask("top_up", user, 10)
     tx = await ask("set_balance", user, 4, reason="audit")
     assert (tx.kind, tx.amount, tx.balance_after) == (TransactionKind.ADJUSTMENT, -6, 4)
 
 
-async def test_account_of_a_stranger_reads_as_zero_without_times(ask, user) -> None:
+async def test_account_of_a_stranger_reads_as_zero_without_times(ask: Asking, user: str) -> None:
     """Nothing was ever written, so there is no time either."""
     account = await ask("account", user)
     assert (account.balance, account.transaction_count) == (0, 0)
@@ -143,7 +147,7 @@ async def test_account_of_a_stranger_reads_as_zero_without_times(ask, user) -> N
     assert account.create_time == account.update_time
 
 
-async def test_transactions_iterate_over_all_pages_newest_first(ask, user) -> None:
+async def test_transactions_iterate_over_all_pages_newest_first(ask: Asking, user: str) -> None:
     """Seven transactions in pages of three, and the filters."""
     await ask("top_up", user, 100)
     for _ in range(5):
@@ -160,7 +164,7 @@ async def test_transactions_iterate_over_all_pages_newest_first(ask, user) -> No
         await ask.history(user, kind=TransactionKind.UNKNOWN)
 
 
-async def test_features_reads_the_catalogue(ask) -> None:
+async def test_features_reads_the_catalogue(ask: Asking) -> None:
     """The five features with their costs."""
     features = await ask("features")
     assert {each.feature: each.cost for each in features} == dict(
@@ -169,7 +173,7 @@ async def test_features_reads_the_catalogue(ask) -> None:
     assert features[1].use_case == "Depth analysis"
 
 
-async def test_every_write_has_a_key_of_its_own(ask, user) -> None:
+async def test_every_write_has_a_key_of_its_own(ask: Asking, user: str) -> None:
     """Without a key of the caller each write is recorded under a new one."""
     await ask("top_up", user, 10)
     await ask("top_up", user, 10)
@@ -181,7 +185,7 @@ async def test_every_write_has_a_key_of_its_own(ask, user) -> None:
     assert "" not in keys
 
 
-async def test_errors_name_what_is_wrong(ask, user) -> None:
+async def test_errors_name_what_is_wrong(ask: Asking, user: str) -> None:
     """An invalid field, an unknown feature and a reused key each have their own error."""
     with pytest.raises(InvalidRequestError) as invalid:
         await ask("account", "no spaces")

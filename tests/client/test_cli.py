@@ -4,17 +4,18 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from serving import ServiceProcess
 
+Run = Callable[..., subprocess.CompletedProcess[str]]
 PROGRAM = Path(sys.executable).parent / "entitlements"
 
 
 @pytest.fixture
-def run(service: ServiceProcess) -> Any:
+def run(service: ServiceProcess) -> Run:
     def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
         clean = {key: value for key, value in os.environ.items() if "ENTITLEMENTS" not in key}
         return subprocess.run(
@@ -28,7 +29,7 @@ def run(service: ServiceProcess) -> Any:
     return run
 
 
-def test_a_day_at_the_command_line(run: Any, user: str) -> None:
+def test_a_day_at_the_command_line(run: Run, user: str) -> None:
     """Denied, topped up, charged, replayed, given back, set, and all of it in the history."""
     denied = run("consume", user, "full_distribution", "--event-id", "final")
     assert (denied.returncode, denied.stdout) == (1, "")
@@ -56,7 +57,7 @@ def test_a_day_at_the_command_line(run: Any, user: str) -> None:
     assert [each["reason"] for each in refunds] == ["late"]
 
 
-def test_check_has_three_exit_statuses(run: Any, user: str) -> None:
+def test_check_has_three_exit_statuses(run: Run, user: str) -> None:
     """0: allowed, 1: denied, 2: failed; without a feature it only shows the catalogue."""
     assert run("check", user, "headline_pick").returncode == 0
     assert run("check", user, "headline_pick", "full_distribution").returncode == 1
@@ -71,13 +72,19 @@ def test_check_has_three_exit_statuses(run: Any, user: str) -> None:
     }
 
 
-def test_features_shows_the_catalogue(run: Any) -> None:
+def test_features_shows_the_catalogue(run: Run) -> None:
     """As a table and as JSON."""
     assert "Depth analysis" in run("features").stdout
-    assert [each["cost"] for each in json.loads(run("features", "--json").stdout)] == [0, 2, 3, 3, 5]
+    assert [each["cost"] for each in json.loads(run("features", "--json").stdout)] == [
+        0,
+        2,
+        3,
+        3,
+        5,
+    ]
 
 
-def test_a_failure_is_a_sentence_or_json_and_status_2(run: Any, user: str) -> None:
+def test_a_failure_is_a_sentence_or_json_and_status_2(run: Run, user: str) -> None:
     """What is wrong and what to do, never a traceback."""
     unknown = run("consume", user, "crystal_ball")
     assert (unknown.returncode, unknown.stdout) == (2, "")
@@ -94,7 +101,7 @@ def test_a_failure_is_a_sentence_or_json_and_status_2(run: Any, user: str) -> No
 
 
 def test_a_service_that_is_not_there_is_told_with_the_key_to_try_again(
-    run: Any, user: str, unused_tcp_port: int
+    run: Run, user: str, unused_tcp_port: int
 ) -> None:
     """Whether it was charged is unknown; under that key it cannot be charged twice."""
     address = f"127.0.0.1:{unused_tcp_port}"
@@ -103,7 +110,7 @@ def test_a_service_that_is_not_there_is_told_with_the_key_to_try_again(
     assert f"The address is {address}. To try again: --idempotency-key " in failed.stderr
 
 
-def test_a_denial_as_json_has_numbers(run: Any, user: str) -> None:
+def test_a_denial_as_json_has_numbers(run: Run, user: str) -> None:
     """Required and available are tokens, not text."""
     denied = run("consume", user, "full_distribution", "--json")
     assert denied.returncode == 1
@@ -111,7 +118,7 @@ def test_a_denial_as_json_has_numbers(run: Any, user: str) -> None:
     assert (metadata["required"], metadata["available"]) == (2, 0)
 
 
-def test_a_token_is_taken_from_the_environment_and_never_shown(run: Any) -> None:
+def test_a_token_is_taken_from_the_environment_and_never_shown(run: Run) -> None:
     """Over plain text it goes nowhere but to this machine."""
     assert run("features", ENTITLEMENTS_TOKEN="s3cret").returncode == 0
     refused = run("features", ENTITLEMENTS_TOKEN="s3cret", ENTITLEMENTS_ADDRESS="10.0.0.1:1")

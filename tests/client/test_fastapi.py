@@ -6,11 +6,10 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
-from serving import ServiceProcess
-
 from entitlements import AsyncEntitlementClient, Transaction
 from entitlements.fastapi import Gate, install
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
+from serving import ServiceProcess
 
 
 async def current_user(x_user: Annotated[str, Header()]) -> str:
@@ -21,13 +20,15 @@ async def event_of_path(event: str) -> str:
     return event
 
 
-def build(client: AsyncEntitlementClient) -> tuple[FastAPI, dict[str, asyncio.Event]]:
+def build(  # noqa: C901 - a list of endpoints
+    client: AsyncEntitlementClient,
+) -> tuple[FastAPI, dict[str, asyncio.Event]]:
     """An app with an endpoint for each way in which an analysis may end."""
     app = FastAPI()
     install(app)
     gate = Gate(client, user_id=current_user)
     signals = {"started": asyncio.Event(), "finish": asyncio.Event()}
-    Paid = Annotated[Transaction, gate("full_distribution", event_id=event_of_path)]
+    Paid = Annotated[Transaction, gate("full_distribution", event_id=event_of_path)]  # noqa: N806 - a type
 
     @app.get("/free", dependencies=[gate("headline_pick")])
     async def free() -> str:
@@ -102,7 +103,9 @@ async def test_a_free_feature_is_open_at_zero_tokens(http: httpx.AsyncClient) ->
     assert (await http.get("/free")).json() == "open"
 
 
-async def test_a_denial_is_402_with_required_and_available(http, aio_client, user) -> None:
+async def test_a_denial_is_402_with_required_and_available(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
     """As a problem document, and the endpoint does not run."""
     await aio_client.top_up(user, 1)
     response = await http.get("/events/final")
@@ -114,14 +117,18 @@ async def test_a_denial_is_402_with_required_and_available(http, aio_client, use
     assert (denied.status, denied.event_id) == ("DENIED", "final")
 
 
-async def test_an_endpoint_is_charged_and_has_the_transaction(http, aio_client, user) -> None:
+async def test_an_endpoint_is_charged_and_has_the_transaction(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
     """Async or in a thread."""
     await aio_client.top_up(user, 4)
     assert (await http.get("/events/final")).json() == {"left": 2, "replayed": False}
     assert (await http.get("/events/final/in-a-thread")).json() == 0
 
 
-async def test_the_same_idempotency_key_charges_once(http, aio_client, user) -> None:
+async def test_the_same_idempotency_key_charges_once(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
     """The second request is answered, too."""
     await aio_client.top_up(user, 2)
     headers = {"Idempotency-Key": "k-1"}
@@ -131,7 +138,9 @@ async def test_the_same_idempotency_key_charges_once(http, aio_client, user) -> 
     assert (await aio_client.account(user)).balance == 0
 
 
-async def test_the_key_of_another_event_is_422(http, aio_client, user) -> None:
+async def test_the_key_of_another_event_is_422(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
     """One key is one purchase."""
     await aio_client.top_up(user, 9)
     headers = {"Idempotency-Key": "k-1"}
@@ -145,7 +154,9 @@ async def test_the_key_of_another_event_is_422(http, aio_client, user) -> None:
     ("path", "status"),
     [("raises", 500), ("not-found", 404), ("samples?samples=many", 422)],
 )
-async def test_an_endpoint_that_raises_costs_nothing(http, aio_client, user, path, status) -> None:
+async def test_an_endpoint_that_raises_costs_nothing(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str, path: str, status: int
+) -> None:
     """Whatever it raises, and also when FastAPI refuses the other parameters."""
     await aio_client.top_up(user, 2)
     response = await http.get(f"/events/final/{path}", headers={"Idempotency-Key": "k-1"})
@@ -158,7 +169,9 @@ async def test_an_endpoint_that_raises_costs_nothing(http, aio_client, user, pat
     assert problem(again)["type"] == "urn:entitlements:charge-refunded"
 
 
-async def test_a_bad_retry_does_not_make_the_first_answer_free(http, aio_client, user) -> None:
+async def test_a_bad_retry_does_not_make_the_first_answer_free(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
     """The key of a request that was served stays paid, whatever is asked under it."""
     await aio_client.top_up(user, 2)
     headers = {"Idempotency-Key": "k-1"}
@@ -188,7 +201,9 @@ async def test_a_second_request_under_a_key_in_progress_is_409(
     assert (await http.get("/events/final/slow", headers=headers)).status_code == 200
 
 
-async def test_what_fails_after_the_response_is_paid(http, aio_client, user) -> None:
+async def test_what_fails_after_the_response_is_paid(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
     """The analysis was delivered."""
     await aio_client.top_up(user, 2)
     assert (await http.get("/events/final/background")).json() == 0
@@ -199,20 +214,24 @@ async def test_what_fails_after_the_response_is_paid(http, aio_client, user) -> 
     ("headers", "field"),
     [({"Idempotency-Key": "two words"}, "idempotency_key"), ({"X-User": "a b"}, "user_id")],
 )
-async def test_a_value_that_is_not_valid_is_400(http, headers, field) -> None:
+async def test_a_value_that_is_not_valid_is_400(
+    http: httpx.AsyncClient, headers: dict[str, str], field: str
+) -> None:
     """With the field that is wrong."""
     response = await http.get("/events/final", headers=headers)
     assert response.status_code == 400
     assert problem(response)["field"] == field
 
 
-async def test_a_key_that_is_too_long_is_refused_before_any_call(http) -> None:
+async def test_a_key_that_is_too_long_is_refused_before_any_call(http: httpx.AsyncClient) -> None:
     """By FastAPI, as the OpenAPI document says."""
     response = await http.get("/events/final", headers={"Idempotency-Key": "k" * 256})
     assert response.status_code == 422
 
 
-async def test_a_mistake_on_this_side_is_500_and_in_the_log(http, caplog) -> None:
+async def test_a_mistake_on_this_side_is_500_and_in_the_log(
+    http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
+) -> None:
     """A feature that nobody sells: who asks is told nothing of it, who runs it is."""
     response = await http.get("/unknown-feature")
     assert response.status_code == 500

@@ -4,9 +4,10 @@ import asyncio
 import gc
 
 import pytest
-
+from asking import Asking
 from entitlements import (
     AccessDeniedError,
+    AsyncCharge,
     AsyncEntitlementClient,
     Charge,
     ChargeRefundedError,
@@ -16,6 +17,7 @@ from entitlements import (
     Transaction,
     TransactionKind,
 )
+from serving import ServiceProcess
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 
@@ -24,7 +26,7 @@ def fail(_: Transaction) -> None:
     raise ArithmeticError("it did not converge")
 
 
-async def test_it_charges_when_it_is_called(ask, user) -> None:
+async def test_it_charges_when_it_is_called(ask: Asking, user: str) -> None:
     """The answer is the transaction."""
     await ask("top_up", user, 5)
     tx = await ask("require_tokens", user_id=user, feature=FULL, event_id="final")
@@ -32,7 +34,7 @@ async def test_it_charges_when_it_is_called(ask, user) -> None:
     assert (tx.balance_after, tx.event_id) == (3, "final")
 
 
-async def test_it_raises_when_the_balance_does_not_cover_it(ask, user) -> None:
+async def test_it_raises_when_the_balance_does_not_cover_it(ask: Asking, user: str) -> None:
     """The work does not run."""
     with pytest.raises(AccessDeniedError):
         await ask("require_tokens", user_id=user, feature=FULL)
@@ -40,14 +42,16 @@ async def test_it_raises_when_the_balance_does_not_cover_it(ask, user) -> None:
         await ask.gated(lambda _: pytest.fail("granted"), user_id=user, feature=FULL)
 
 
-async def test_work_that_succeeds_is_paid(ask, user) -> None:
+async def test_work_that_succeeds_is_paid(ask: Asking, user: str) -> None:
     """The tokens stay spent, and the block has the transaction."""
     await ask("top_up", user, 5)
     assert await ask.gated(lambda tx: tx.balance_after, user_id=user, feature=FULL) == 3
     assert (await ask("account", user)).balance == 3
 
 
-async def test_work_that_fails_gives_the_tokens_back_before_it_propagates(ask, user) -> None:
+async def test_work_that_fails_gives_the_tokens_back_before_it_propagates(
+    ask: Asking, user: str
+) -> None:
     """The history has the charge and its refund, which says why."""
     await ask("top_up", user, 5)
     with pytest.raises(ArithmeticError, match="it did not converge"):
@@ -58,7 +62,7 @@ async def test_work_that_fails_gives_the_tokens_back_before_it_propagates(ask, u
     assert refund.reason == "The analysis failed."
 
 
-async def test_free_work_that_fails_has_nothing_to_give_back(ask, user) -> None:
+async def test_free_work_that_fails_has_nothing_to_give_back(ask: Asking, user: str) -> None:
     """Only the use is recorded."""
     with pytest.raises(ArithmeticError) as failure:
         await ask.gated(fail, user_id=user, feature=FeatureTier.HEADLINE_PICK)
@@ -66,7 +70,9 @@ async def test_free_work_that_fails_has_nothing_to_give_back(ask, user) -> None:
     assert [each.kind for each in await ask.history(user)] == [TransactionKind.CONSUME]
 
 
-async def test_a_retry_under_the_same_key_is_granted_at_no_further_cost(ask, user) -> None:
+async def test_a_retry_under_the_same_key_is_granted_at_no_further_cost(
+    ask: Asking, user: str
+) -> None:
     """Even at a balance of zero."""
     await ask("top_up", user, 2)
     paid = {"user_id": user, "feature": FULL, "idempotency_key": "k"}
@@ -76,7 +82,7 @@ async def test_a_retry_under_the_same_key_is_granted_at_no_further_cost(ask, use
     assert (await ask("account", user)).balance == 0
 
 
-async def test_a_key_whose_tokens_were_given_back_opens_nothing(ask, user) -> None:
+async def test_a_key_whose_tokens_were_given_back_opens_nothing(ask: Asking, user: str) -> None:
     """Otherwise a failed analysis would be a free one on its retry. A new key pays anew."""
     await ask("top_up", user, 2)
     with pytest.raises(ArithmeticError):
@@ -93,7 +99,9 @@ async def test_a_key_whose_tokens_were_given_back_opens_nothing(ask, user) -> No
     assert (await ask("account", user)).balance == 0
 
 
-async def test_a_retry_that_fails_gives_back_nothing_and_the_key_stays_paid(ask, user) -> None:
+async def test_a_retry_that_fails_gives_back_nothing_and_the_key_stays_paid(
+    ask: Asking, user: str
+) -> None:
     """Otherwise whoever can make a retry fail would have the first answer for free."""
     await ask("top_up", user, 2)
     paid = {"user_id": user, "feature": FULL, "idempotency_key": "k"}
@@ -104,7 +112,7 @@ async def test_a_retry_that_fails_gives_back_nothing_and_the_key_stays_paid(ask,
     assert await ask.gated(lambda tx: tx.replayed, **paid)
 
 
-async def test_a_charge_that_was_given_back_in_part_still_opens(ask, user) -> None:
+async def test_a_charge_that_was_given_back_in_part_still_opens(ask: Asking, user: str) -> None:
     """A gesture of goodwill is no refund of the whole."""
     await ask("top_up", user, 2)
     tx = await ask("require_tokens", user_id=user, feature=FULL, idempotency_key="k")
@@ -114,7 +122,7 @@ async def test_a_charge_that_was_given_back_in_part_still_opens(ask, user) -> No
     assert (await ask("account", user)).balance == 1
 
 
-async def test_a_key_is_for_one_event(ask, user) -> None:
+async def test_a_key_is_for_one_event(ask: Asking, user: str) -> None:
     """With another event it is refused instead of opening that for free."""
     await ask("top_up", user, 10)
     paid = {"user_id": user, "feature": FULL, "idempotency_key": "k"}
@@ -124,7 +132,7 @@ async def test_a_key_is_for_one_event(ask, user) -> None:
     assert reused.value.field == "event_id"
 
 
-async def test_an_empty_key_is_no_key(ask, user) -> None:
+async def test_an_empty_key_is_no_key(ask: Asking, user: str) -> None:
     """Two calls are two charges."""
     await ask("top_up", user, 4)
     for _ in range(2):
@@ -132,7 +140,9 @@ async def test_an_empty_key_is_no_key(ask, user) -> None:
     assert (await ask("account", user)).balance == 0
 
 
-async def test_a_refund_that_fails_does_not_hide_why_the_work_failed(ask, service, user, caplog) -> None:
+async def test_a_refund_that_fails_does_not_hide_why_the_work_failed(
+    ask: Asking, service: ServiceProcess, user: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """The exception of the work propagates, with a note; the log has it, too."""
     await ask("top_up", user, 5)
 
@@ -150,7 +160,9 @@ async def test_a_refund_that_fails_does_not_hide_why_the_work_failed(ask, servic
     assert note in caplog.text
 
 
-def test_the_charge_is_a_transaction_that_can_stand_around_work(client, user) -> None:
+def test_the_charge_is_a_transaction_that_can_stand_around_work(
+    client: EntitlementClient, user: str
+) -> None:
     """Of the blocking client the call itself charges, and `with` may follow later."""
     client.top_up(user, 2)
     charge = client.require_tokens(user_id=user, feature=FULL)
@@ -158,8 +170,8 @@ def test_the_charge_is_a_transaction_that_can_stand_around_work(client, user) ->
     assert client.account(user).balance == 0
     assert "_give_back" not in repr(charge)
     with pytest.raises(ArithmeticError), charge as tx:
-        assert tx is charge
         fail(tx)
+    assert tx is charge
     assert client.account(user).balance == 2
 
 
@@ -184,7 +196,7 @@ async def test_work_that_is_cancelled_gives_the_tokens_back(
 
 
 async def test_a_refund_survives_a_second_cancellation(
-    aio_client: AsyncEntitlementClient, service, user: str
+    aio_client: AsyncEntitlementClient, service: ServiceProcess, user: str
 ) -> None:
     """Even when nobody waits for it any more, and closing the client waits for it."""
     await aio_client.top_up(user, 5)
@@ -209,5 +221,9 @@ async def test_a_refund_survives_a_second_cancellation(
 async def test_a_forgotten_await_is_told(aio_client: AsyncEntitlementClient, user: str) -> None:
     """It would be a gate that nobody pays at."""
     with pytest.warns(RuntimeWarning, match="never awaited: nothing was charged"):
-        aio_client.require_tokens(user_id=user, feature=FULL)
-        gc.collect()
+        _forget(aio_client.require_tokens(user_id=user, feature=FULL))
+
+
+def _forget(charge: AsyncCharge) -> None:
+    del charge
+    gc.collect()

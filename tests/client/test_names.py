@@ -71,7 +71,9 @@ def test_both_clients_have_the_same_methods() -> None:
     assert names == {name for name in vars(aio) if not name.startswith("_")}
     for name in names - {"from_channel"}:
         codes = [getattr(kind, name).__code__ for kind in (blocking, aio)]
-        arguments = [code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] for code in codes]
+        arguments = [
+            code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] for code in codes
+        ]
         assert arguments[0] == arguments[1]
 
 
@@ -91,7 +93,7 @@ def test_the_base_install_needs_three_packages() -> None:
     assert names == {"googleapis-common-protos", "grpcio", "protobuf"}
 
 
-USER_SCRIPT = '''
+USER_SCRIPT = """
 from typing import assert_type
 from collections.abc import AsyncIterator, Iterator
 from entitlements import (
@@ -120,7 +122,7 @@ async def asynchronous(client: AsyncEntitlementClient) -> None:
         assert_type(tx, Transaction)
     assert_type(client.transactions("ada"), AsyncIterator[Transaction])
     await client.consume("ada")  # type: ignore[call-arg]
-'''
+"""
 
 
 def test_types_hold_under_mypy_strict_from_outside(tmp_path: Path) -> None:

@@ -4,14 +4,12 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
-from serving import ServiceProcess, Wire
-
 from entitlements import (
     AsyncEntitlementClient,
     EntitlementClient,
@@ -21,6 +19,7 @@ from entitlements import (
     TransactionKind,
 )
 from entitlements.v1 import entitlement_service_pb2 as rpc
+from serving import ServiceProcess, Wire
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 Answer = Callable[[grpc.ServicerContext], bytes]
@@ -104,7 +103,11 @@ def test_several_addresses_share_the_calls() -> None:
     def catalogue(_: grpc.ServicerContext) -> bytes:
         return rpc.ListFeaturesResponse().SerializeToString()
 
-    with scripted(catalogue) as (one, first), scripted(catalogue) as (two, second):
+    with (
+        scripted(catalogue) as (one, first),
+        ExitStack() as stack,
+    ):
+        two, second = stack.enter_context(scripted(catalogue))
         with EntitlementClient(f"{first},{second}") as client:
             for _ in range(1000):
                 client.features()
@@ -112,6 +115,11 @@ def test_several_addresses_share_the_calls() -> None:
                     break
             assert one.tries
             assert two.tries
+            stack.close()
+            before = len(one.tries)
+            for _ in range(4):
+                client.features()
+            assert len(one.tries) == before + 4
 
 
 def test_the_deadline_ends_a_call_that_gets_no_answer() -> None:
@@ -132,9 +140,11 @@ def test_the_deadline_ends_a_call_that_gets_no_answer() -> None:
 @pytest.mark.parametrize("gate", ["check_feature_access", "require_tokens"])
 def test_a_service_that_is_not_there_grants_nothing(gate: str, unused_tcp_port: int) -> None:
     """Both gates raise; neither says yes."""
-    with EntitlementClient(f"127.0.0.1:{unused_tcp_port}", deadline_s=0.5) as client:
-        with pytest.raises(ServiceUnavailableError):
-            getattr(client, gate)(user_id="ada", feature=FULL)
+    with (
+        EntitlementClient(f"127.0.0.1:{unused_tcp_port}", deadline_s=0.5) as client,
+        pytest.raises(ServiceUnavailableError),
+    ):
+        getattr(client, gate)(user_id="ada", feature=FULL)
 
 
 async def test_the_asyncio_client_grants_nothing_either(unused_tcp_port: int) -> None:
@@ -165,7 +175,7 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
             go.set()
             # Charged, for everyone to see, before the one who asked has heard of it.
             async with asyncio.timeout(60):
-                while direct.account("ada").balance == 10:
+                while direct.account("ada").balance == 10:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.01)
             assert not call.done()
         service.kill()

@@ -13,7 +13,6 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-
 from entitlements import (
     AsyncEntitlementClient,
     EntitlementClient,
@@ -138,7 +137,9 @@ def test_a_service_that_cannot_be_trusted_gets_nothing(
         server_name="another.internal" if wrong == "another name" else "entitlements.internal",
         **(mutual if wrong == "another name" else {}),
     )
-    with EntitlementClient(address, tls=tls, token="s3cret", deadline_s=1) as client:
-        with pytest.raises(ServiceUnavailableError):
-            client.features()
+    with (
+        EntitlementClient(address, tls=tls, token="s3cret", deadline_s=1) as client,
+        pytest.raises(ServiceUnavailableError),
+    ):
+        client.features()
     assert handler.seen == []
