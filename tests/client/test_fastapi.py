@@ -190,7 +190,8 @@ async def test_a_second_request_under_a_key_in_progress_is_409(
     headers = {"Idempotency-Key": "k-1"}
     first = asyncio.create_task(http.get("/events/final/slow", headers=headers))
     await signals["started"].wait()
-    second = await http.get("/events/final/slow", headers=headers)
+    async with asyncio.timeout(30):
+        second = await http.get("/events/final/slow", headers=headers)
     assert second.status_code == 409
     assert problem(second)["type"] == "urn:entitlements:request-in-progress"
     async with http_to(app[0], f"{user}-2") as other:

@@ -16,8 +16,10 @@ def binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     home = tmp_path_factory.mktemp("venv")
     subprocess.run([sys.executable, "-m", "venv", home], check=True)
     subprocess.run(
-        [home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"]
-        + ["--constraint", ROOT / "constraints.txt", ROOT],
+        [
+            *(home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--constraint", ROOT / "constraints.txt", ROOT),
+        ],
         check=True,
     )
     return home / "bin"
