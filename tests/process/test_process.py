@@ -174,8 +174,8 @@ def test_sigkill_in_mid_load_loses_no_acknowledged_charge_and_charges_nothing_tw
                     server.kill()
                 try:
                     acknowledged[key] = call.result().transaction.transaction_id
-                except grpc.RpcError as error:
-                    assert error.code() is grpc.StatusCode.UNAVAILABLE  # noqa: PT017  # of each call
+                except (grpc.RpcError, grpc.FutureCancelledError):
+                    continue  # It is unknown whether this one was charged.
         assert 1000 <= len(acknowledged) < 3000
     with (
         ServerProcess("--store", store) as server,
@@ -222,25 +222,28 @@ def test_grpcurl_calls_it_by_reflection_and_decodes_the_details_of_errors(
     assert '"required": "2"' in denied.stderr
 
 
-def test_ghz_loads_it_and_every_balance_adds_up(server: ServerProcess) -> None:
+def test_ghz_loads_it_and_every_balance_adds_up(server: ServerProcess, tmp_path: Path) -> None:
     """1,000 charges at 50 in flight over 10 users."""
     with grpc.insecure_channel(server.address) as channel:
         stub = EntitlementServiceStub(channel)
         users = [f"user-{number}" for number in range(10)]
         for user_id in users:
             stub.SetBalance(pb.SetBalanceRequest(user_id=user_id, balance=10**9))
+        data = tmp_path / "requests.json"
+        data.write_text(
+            json.dumps([{"user_id": one, "feature": "full_distribution"} for one in users])
+        )
         report = subprocess.run(
             [
                 tool("ghz"),
                 "--insecure",
                 "--call=entitlements.v1.EntitlementService/Consume",
-                "--data-file=/dev/stdin",
+                f"--data-file={data}",
                 "--concurrency=50",
                 "--total=1000",
                 "--format=json",
                 server.address,
             ],
-            input=json.dumps([{"user_id": one, "feature": "full_distribution"} for one in users]),
             capture_output=True,
             text=True,
             timeout=120,
