@@ -97,9 +97,11 @@ async def test_a_full_queue_is_overloaded_and_tells_when_to_retry(
     async with serving(max_queued=1) as api:
         begun = asyncio.ensure_future(api.TopUp(user_id="ada", amount=1))
         await store.begun.wait()
-        calls = [asyncio.ensure_future(api.TopUp(user_id="ada", amount=1)) for _ in range(3)]
-        finished, waiting = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-        failure = await fails(finished.pop())
+        calls = [asyncio.ensure_future(fails(api.TopUp(user_id="ada", amount=1))) for _ in range(3)]
+        # One of them waits in the queue; the other two find it full.
+        refused = asyncio.as_completed(calls)
+        failure = await next(refused)
+        assert (await next(refused)).reason == failure.reason
         assert failure.code is grpc.StatusCode.UNAVAILABLE
         assert failure.reason == "OVERLOADED"
         (retry,) = failure.details
@@ -107,7 +109,9 @@ async def test_a_full_queue_is_overloaded_and_tells_when_to_retry(
         assert retry.retry_delay.ToMilliseconds() == 500
         assert failure.trailers["grpc-retry-pushback-ms"] == "500"
         store.gate.set()
-        await asyncio.gather(begun, *waiting, *finished, return_exceptions=True)
+        await asyncio.wait([begun, *calls])
+        with pytest.raises(AssertionError, match="The call succeeded"):
+            await next(refused)
         assert await api.balance("ada") == 2
 
 
