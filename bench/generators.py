@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from entitlements.v1 import entitlement_service_pb2
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.internal.encoder import _VarintBytes
 from grpc_health.v1 import health_pb2
 from workloads import Workload
+
+from entitlements.v1 import entitlement_service_pb2
 
 _HERE = Path(__file__).parent
 

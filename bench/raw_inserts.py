@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import apsw
+
 from entitlements_server.stores.sqlite.database import migrations
 
 _USERS = 10_000

@@ -10,9 +10,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count, islice
 
-from entitlements.v1 import entitlement_service_pb2 as pb
 from filling import FIRST_KEY, USERS, user_id
 from grpc_health.v1 import health_pb2
+
+from entitlements.v1 import entitlement_service_pb2 as pb
 
 SERVICE = "entitlements.v1.EntitlementService"
 FEATURES = ("full_distribution", "scenario_extremes", "comparative_analysis")
