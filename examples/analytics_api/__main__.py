@@ -11,9 +11,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
-from entitlements import AsyncEntitlementClient
 
 from analytics_api.app import create_app
+from entitlements import AsyncEntitlementClient
 
 _STOP_SECONDS = 35.0
 

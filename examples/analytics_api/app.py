@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from entitlements import AsyncEntitlementClient, FeatureTier
-from entitlements.fastapi import Gate, install
 from fastapi import Depends, FastAPI, Header, HTTPException, Query, Request
 from fastapi.responses import JSONResponse
 
 from analytics_api import analyses
 from analytics_api.events import EVENTS, Event
 from analytics_api.model import AnalysisError
+from entitlements import AsyncEntitlementClient, FeatureTier
+from entitlements.fastapi import Gate, install
 
 _MOST_EVENTS = 5
 

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import grpc
 import structlog
-from google.rpc import error_details_pb2  # noqa: F401  # makes reflection know google.rpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from entitlements_server.catalogue_file import CatalogueInForce
 from entitlements_server.engine import Engine
 from entitlements_server.service.handlers import SERVICE, generic_handler
+from entitlements_server.service.reflection import add_reflection
 from entitlements_server.service.servicer import Servicer
 from entitlements_server.settings import Settings
 from entitlements_server.stores.opening import open_store
@@ -27,6 +26,10 @@ _PING_TIMEOUT_SECONDS = 5.0
 _OPTIONS = (
     # Otherwise a second server binds the same port in silence.
     ("grpc.so_reuseport", 0),
+    # Beyond 1,000 calls not yet taken up, gRPC would cancel some of them at random and without a
+    # word. Our own queue refuses what is too much, with a reason and a delay.
+    ("grpc.server.max_pending_requests", 100_000),
+    ("grpc.server.max_pending_requests_hard_limit", 100_000),
 )
 
 
@@ -64,9 +67,7 @@ async def running(settings: Settings) -> AsyncIterator[RunningServer]:
         server.add_generic_rpc_handlers((generic_handler(Servicer(engine, store, catalogue)),))
         health_servicer = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
-        reflection.enable_server_reflection(
-            (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server
-        )
+        add_reflection((SERVICE, health.SERVICE_NAME), server)
         address = _listen(server, settings.listen)
         await server.start()
         monitor = asyncio.create_task(_monitor(store, health_servicer))

@@ -4,25 +4,26 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4
 
 import pytest
-from asking import Asking
+
 from entitlements import AsyncEntitlementClient, EntitlementClient
-from serving import ServiceProcess
+from support.asking import Asking
+from support.processes import ServerProcess
 
 
 @pytest.fixture(scope="session")
-def service() -> Iterator[ServiceProcess]:
-    with ServiceProcess() as process:
+def service() -> Iterator[ServerProcess]:
+    with ServerProcess() as process:
         yield process
 
 
 @pytest.fixture
-def client(service: ServiceProcess) -> Iterator[EntitlementClient]:
+def client(service: ServerProcess) -> Iterator[EntitlementClient]:
     with EntitlementClient(service.address) as client:
         yield client
 
 
 @pytest.fixture
-async def aio_client(service: ServiceProcess) -> AsyncIterator[AsyncEntitlementClient]:
+async def aio_client(service: ServerProcess) -> AsyncIterator[AsyncEntitlementClient]:
     async with AsyncEntitlementClient(service.address) as client:
         yield client
 
@@ -34,7 +35,7 @@ def user() -> str:
 
 
 @pytest.fixture(params=["blocking", "asyncio"])
-async def ask(request: pytest.FixtureRequest, service: ServiceProcess) -> AsyncIterator[Asking]:
+async def ask(request: pytest.FixtureRequest, service: ServerProcess) -> AsyncIterator[Asking]:
     """Each of the two clients, in turn."""
     if request.param == "blocking":
         with EntitlementClient(service.address) as client:

@@ -1,6 +1,7 @@
 """Where the service is, and where a token may go."""
 
 import pytest
+
 from entitlements import AsyncEntitlementClient, EntitlementClient, Tls
 from entitlements._address import is_local, target
 

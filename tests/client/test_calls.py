@@ -3,7 +3,7 @@
 from datetime import UTC
 
 import pytest
-from asking import Asking
+
 from entitlements import (
     Access,
     AccessDeniedError,
@@ -19,6 +19,7 @@ from entitlements import (
     TransactionStatus,
     UnknownFeatureError,
 )
+from support.asking import Asking
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 

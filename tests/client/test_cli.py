@@ -8,14 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from serving import ServiceProcess
+
+from support.processes import ServerProcess
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 PROGRAM = Path(sys.executable).parent / "entitlements"
 
 
 @pytest.fixture
-def run(service: ServiceProcess) -> Run:
+def run(service: ServerProcess) -> Run:
     def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
         clean = {key: value for key, value in os.environ.items() if "ENTITLEMENTS" not in key}
         return subprocess.run(

@@ -5,17 +5,18 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import entitlements
 import grpc
 import grpc_testing
 import pytest
-from entitlements import EntitlementClient, EntitlementError, ServiceError
-from entitlements.v1 import entitlement_service_pb2 as rpc
-from entitlements.v1.errors_pb2 import ErrorReason
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from google.rpc.status_pb2 import Status
+
+import entitlements
+from entitlements import EntitlementClient, EntitlementError, ServiceError
+from entitlements.v1 import entitlement_service_pb2 as rpc
+from entitlements.v1.errors_pb2 import ErrorReason
 
 Fail = Callable[..., EntitlementError]
 CONSUME = rpc.DESCRIPTOR.services_by_name["EntitlementService"].methods_by_name["Consume"]

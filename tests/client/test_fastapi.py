@@ -6,10 +6,11 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
+
 from entitlements import AsyncEntitlementClient, Transaction
 from entitlements.fastapi import Gate, install
-from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
-from serving import ServiceProcess
+from support.processes import ServerProcess
 
 
 async def current_user(x_user: Annotated[str, Header()]) -> str:
@@ -261,7 +262,7 @@ async def test_a_service_that_is_not_there_is_503_with_a_key_to_ask_again(
 
 
 async def test_the_client_may_be_built_before_there_is_an_event_loop(
-    service: ServiceProcess,
+    service: ServerProcess,
 ) -> None:
     """As apps do at import: here in a thread that has none."""
     client = await asyncio.to_thread(AsyncEntitlementClient, service.address)

@@ -4,7 +4,7 @@ import asyncio
 import gc
 
 import pytest
-from asking import Asking
+
 from entitlements import (
     AccessDeniedError,
     AsyncCharge,
@@ -17,7 +17,8 @@ from entitlements import (
     Transaction,
     TransactionKind,
 )
-from serving import ServiceProcess
+from support.asking import Asking
+from support.processes import ServerProcess
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 
@@ -141,7 +142,7 @@ async def test_an_empty_key_is_no_key(ask: Asking, user: str) -> None:
 
 
 async def test_a_refund_that_fails_does_not_hide_why_the_work_failed(
-    ask: Asking, service: ServiceProcess, user: str, caplog: pytest.LogCaptureFixture
+    ask: Asking, service: ServerProcess, user: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The exception of the work propagates, with a note; the log has it, too."""
     await ask("top_up", user, 5)
@@ -196,7 +197,7 @@ async def test_work_that_is_cancelled_gives_the_tokens_back(
 
 
 async def test_a_refund_survives_a_second_cancellation(
-    aio_client: AsyncEntitlementClient, service: ServiceProcess, user: str
+    aio_client: AsyncEntitlementClient, service: ServerProcess, user: str
 ) -> None:
     """Even when nobody waits for it any more, and closing the client waits for it."""
     await aio_client.top_up(user, 5)

@@ -10,6 +10,7 @@ from typing import Any
 
 import grpc
 import pytest
+
 from entitlements import (
     AsyncEntitlementClient,
     EntitlementClient,
@@ -19,7 +20,8 @@ from entitlements import (
     TransactionKind,
 )
 from entitlements.v1 import entitlement_service_pb2 as rpc
-from serving import ServiceProcess, Wire
+from support.processes import ServerProcess
+from support.wire import Wire
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 Answer = Callable[[grpc.ServicerContext], bytes]
@@ -55,7 +57,7 @@ def scripted(answer: Answer, address: str = "127.0.0.1:0") -> Iterator[tuple[Scr
 def refuse(code: grpc.StatusCode, pushback_ms: str | None = None) -> Answer:
     def answer(context: grpc.ServicerContext) -> bytes:
         if pushback_ms is not None:
-            context.set_trailing_metadata([("grpc-retry-pushback-ms", pushback_ms)])
+            context.set_trailing_metadata((("grpc-retry-pushback-ms", pushback_ms),))
         context.abort(code, "not now")
         raise AssertionError
 
@@ -163,7 +165,7 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
 ) -> None:
     """The charge is on disk and its reply is lost: gRPC tries again, and the key makes it one."""
     store = f"sqlite://{tmp_path}/ledger.sqlite"
-    service = ServiceProcess(store)
+    service = ServerProcess("--store", store)
     wire = Wire(service.address)
     try:
         connected, go = asyncio.Event(), asyncio.Event()
@@ -179,7 +181,7 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
                     await asyncio.sleep(0.01)
             assert not call.done()
         service.kill()
-        service = ServiceProcess(store)
+        service = ServerProcess("--store", store)
         # For a moment longer nobody is there, counted in connections and not in seconds.
         wire.behind, wire.refuse = service.address, 3
         wire.cut()
@@ -192,7 +194,7 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
             assert direct.account("ada").balance == 8
     finally:
         wire.close()
-        service.stop()
+        service.kill()
 
 
 async def _consume(

@@ -13,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
 from entitlements import (
     AsyncEntitlementClient,
     EntitlementClient,
@@ -77,7 +78,7 @@ class Listening(grpc.GenericRpcHandler):
     """Answers ListFeatures and keeps who asked."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[str | None, list[bytes]]] = []
+        self.seen: list[tuple[Any, Any]] = []
 
     def service(self, details: grpc.HandlerCallDetails) -> Any:
         token = dict(details.invocation_metadata).get("authorization")

@@ -3,19 +3,21 @@
 import asyncio
 import os
 import re
-import selectors
 import shlex
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+
 from entitlements import EntitlementClient, TransactionKind
-from serving import START_SECONDS, ServiceProcess, Wire
+from support.processes import START_SECONDS, ServerProcess
+from support.wire import Wire
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DISTRIBUTION = "/events/harbour-final/distribution"
@@ -37,13 +39,14 @@ def running(*options: str) -> Iterator[str]:
     try:
         assert process.stdout is not None
         printed = ""
-        with selectors.DefaultSelector() as selector:
-            selector.register(process.stdout, selectors.EVENT_READ)
-            while not printed.endswith("/tokens\n"):
-                assert selector.select(START_SECONDS), printed
-                line = process.stdout.readline()
-                assert line, (printed, process.communicate())
-                printed += line
+        too_late = threading.Timer(START_SECONDS, process.kill)
+        too_late.start()
+        for line in process.stdout:
+            printed += line
+            if line.endswith("/tokens\n"):
+                break
+        too_late.cancel()
+        assert printed.endswith("/tokens\n"), (printed, process.communicate())
         yield printed
     finally:
         # As Ctrl-C in a terminal: everyone in the foreground gets it.
@@ -63,7 +66,7 @@ class Example:
 
     def __init__(self, store: str) -> None:
         self.store = store
-        self.service = ServiceProcess(store)
+        self.service = ServerProcess("--store", store)
         self.wire = Wire(self.service.address)
 
     @property
@@ -77,7 +80,7 @@ def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
     example = Example(f"sqlite://{tmp_path_factory.mktemp('ledger')}/ledger.sqlite")
     yield example
     example.wire.close()
-    example.service.stop()
+    example.service.kill()
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +201,7 @@ async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
         assert response.json()["idempotency_key"] == "k-1"
         assert "percentiles" not in response.text
 
-        example.service = ServiceProcess(example.store)
+        example.service = ServerProcess("--store", example.store)
         example.wire.behind = example.service.address
         response = await http.get(DISTRIBUTION)
         assert response.status_code == 200

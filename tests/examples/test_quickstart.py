@@ -4,14 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving import ServiceProcess
+from support.processes import ServerProcess
 
 QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
 
 
 def test_the_ten_lines_do_what_they_say() -> None:
     """Denied, topped up, charged once for two calls, and given back after a failure."""
-    with ServiceProcess() as service:
+    with ServerProcess() as service:
         script = QUICKSTART.read_text().replace("127.0.0.1:50051", service.address)
         run = subprocess.run(
             [sys.executable, "-c", script], capture_output=True, text=True, check=True

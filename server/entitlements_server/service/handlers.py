@@ -11,9 +11,9 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import grpc
 import structlog
-from entitlements.v1 import entitlement_service_pb2 as pb
 from google.protobuf.message import DecodeError, Message
 
+from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.ledger.errors import InvalidFieldError
 from entitlements_server.service.servicer import Call, Servicer
 from entitlements_server.service.status import answer, is_known

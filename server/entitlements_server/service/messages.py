@@ -1,8 +1,8 @@
 """Values of the ledger as messages of the contract."""
 
-from entitlements.v1 import resources_pb2 as pb
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from entitlements.v1 import resources_pb2 as pb
 from entitlements_server.ledger.catalogue import Access, Feature
 from entitlements_server.ledger.values import Account, Transaction
 

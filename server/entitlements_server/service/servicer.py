@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1 import resources_pb2
-
 from entitlements_server.engine import MAX_GROUP, Engine
 from entitlements_server.ledger.arguments import check_id
 from entitlements_server.ledger.catalogue import Catalogue, access

@@ -1,64 +1,9 @@
-"""Real services for tests: a server process, and a wire to it that a test can hold."""
+"""A wire to a real service that a test can hold, cut and move."""
 
-import os
-import selectors
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Self
-
-START_SECONDS = 60.0
-
-
-class ServiceProcess:
-    """An `entitlements-server` process that listens on a free loopback port."""
-
-    def __init__(self, store: str = "memory://", listen: str = "127.0.0.1:0") -> None:
-        # In the settings' environment nothing of the developer's shell may have a say.
-        env = {k: v for k, v in os.environ.items() if not k.startswith("ENTITLEMENTS_")}
-        self._process = subprocess.Popen(
-            [
-                str(Path(sys.executable).parent / "entitlements-server"),
-                *("serve", "--listen", listen, "--store", store),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=env | {"PYTHONUNBUFFERED": "1"},
-        )
-        self.address = self._read_address()
-
-    def _read_address(self) -> str:
-        assert self._process.stdout is not None
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._process.stdout, selectors.EVENT_READ)
-            ready = selector.select(START_SECONDS)
-        line = self._process.stdout.readline() if ready else ""
-        if not line.startswith("Listening on "):
-            self._process.kill()
-            raise AssertionError(f"the server did not start: {self._process.communicate()}")
-        return line.removeprefix("Listening on ").strip()
-
-    def kill(self) -> None:
-        """SIGKILL: nothing is finished, nothing is said."""
-        self._process.kill()
-        self._process.communicate()
-
-    def stop(self) -> None:
-        """SIGTERM, then wait until it has drained."""
-        if self._process.poll() is None:
-            self._process.terminate()
-        self._process.communicate(timeout=START_SECONDS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
 
 class Wire:

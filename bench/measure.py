@@ -1,0 +1,121 @@
+"""A measurement of one workload: in turns with the floor, so that noise hurts both alike."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any
+
+from generators import Generator, Load, run
+from servers import Server
+from workloads import Workload
+
+
+@dataclass(slots=True)
+class Side:
+    """What was measured of a workload, or of its floor, over all rounds.
+
+    Attributes:
+        rates: Calls per second, of each round.
+        latencies_s: Of every call, in seconds.
+        codes: How many calls ended with each status code.
+        cpu_s: What the server took of the processors, in seconds.
+    """
+
+    rates: list[float] = field(default_factory=list)
+    latencies_s: list[float] = field(default_factory=list)
+    codes: Counter[str] = field(default_factory=Counter)
+    cpu_s: float = 0.0
+
+    def take_in(self, load: Load, cpu_s: float) -> None:
+        """Add a round."""
+        self.rates.append(load.rate)
+        self.latencies_s += load.latencies_s
+        self.codes += load.codes
+        self.cpu_s += cpu_s
+
+    def percentile_ms(self, share: float) -> float:
+        """Tell the latency, in milliseconds, that a share of the calls stayed below."""
+        ordered = sorted(self.latencies_s)
+        return 1000 * ordered[min(int(len(ordered) * share), len(ordered) - 1)]
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures for the report."""
+        return {
+            "rate": median(self.rates),
+            "rates": self.rates,
+            "p50_ms": self.percentile_ms(0.5),
+            "p99_ms": self.percentile_ms(0.99),
+            "p999_ms": self.percentile_ms(0.999),
+            "cpu_us_per_call": 1e6 * self.cpu_s / len(self.latencies_s),
+            "codes": dict(self.codes),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A workload beside its floor.
+
+    Attributes:
+        name: Of the workload.
+        stored: How many transactions the ledger had before.
+        rps: The rate that was asked for, or 0 for the highest.
+        charges: How many charges a call stands for.
+        workload: Its figures; see `Side.summary`.
+        floor: Those of the floor.
+        ratio: Rate of the workload over that of the floor: median of the rounds.
+        memory_mib: Resident memory of the server behind the last round.
+        peak_memory_mib: The most it ever had.
+    """
+
+    name: str
+    stored: int
+    rps: int
+    charges: int
+    workload: dict[str, Any]
+    floor: dict[str, Any]
+    ratio: float
+    memory_mib: float
+    peak_memory_mib: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return asdict(self)
+
+
+async def measure(
+    server: Server,
+    generator: Generator,
+    workload: Workload,
+    *,
+    stored: int,
+    seconds: float,
+    rounds: int,
+    rps: int = 0,
+    advance: Callable[[], None],
+) -> Result:
+    """Measure a workload and the floor in turns, on one server."""
+    sides = {"floor": Side(), "workload": Side()}
+    for number in range(rounds):
+        turns = [("floor", workload.floor()), ("workload", workload)]
+        # Who comes first alternates, too: it finds the processor cooler.
+        for side, one in turns if number % 2 == 0 else reversed(turns):
+            before = server.cpu_s()
+            load = await run(generator, one, seconds, rps)
+            sides[side].take_in(load, server.cpu_s() - before)
+            advance()
+    ratios = [
+        mine / least
+        for mine, least in zip(sides["workload"].rates, sides["floor"].rates, strict=True)
+    ]
+    return Result(
+        name=workload.name,
+        stored=stored,
+        rps=rps,
+        charges=workload.charges,
+        workload=sides["workload"].summary(),
+        floor=sides["floor"].summary(),
+        ratio=median(ratios),
+        memory_mib=server.memory_mib(),
+        peak_memory_mib=server.peak_memory_mib(),
+    )

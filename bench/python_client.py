@@ -1,0 +1,91 @@
+"""A load generator that needs no Go: grpc.aio, a fixed number of calls in flight.
+
+Called by `generators.py`; prints its report as JSON.
+"""
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from itertools import cycle
+from pathlib import Path
+
+import grpc
+from google.protobuf.internal.decoder import _DecodeVarint
+
+
+async def send(
+    data: bytes,
+    *,
+    address: str,
+    call: str,
+    in_flight: int,
+    connections: int,
+    seconds: float,
+    rps: int,
+) -> None:
+    """Send the messages in `data` round and round; at most `rps` a second, unless that is 0."""
+    messages = cycle(_messages(data))
+    channels = [
+        # Channels of equal arguments would share a connection.
+        grpc.aio.insecure_channel(address, options=[("bench.number", number)])
+        for number in range(connections)
+    ]
+    calls = cycle([channel.unary_unary(f"/{call}") for channel in channels])
+    await asyncio.gather(*(channel.channel_ready() for channel in channels))
+    latencies: list[float] = []
+    codes: Counter[str] = Counter()
+    begin = time.perf_counter()
+    end = begin + seconds
+    interval = 1 / rps if rps else 0.0
+    turns = iter(range(sys.maxsize))
+
+    async def work() -> None:
+        while True:
+            due = begin + next(turns) * interval
+            start = time.perf_counter()
+            if interval and due > start:
+                await asyncio.sleep(due - start)
+                start = time.perf_counter()
+            if start >= end:
+                return
+            code = "OK"
+            try:
+                await next(calls)(next(messages))
+            except grpc.aio.AioRpcError as error:
+                code = error.code().name
+            latencies.append(time.perf_counter() - start)
+            codes[code] += 1
+
+    await asyncio.gather(*(work() for _ in range(in_flight)))
+    rate = len(latencies) / (time.perf_counter() - begin)
+    for channel in channels:
+        await channel.close()
+    print(json.dumps({"rate": rate, "latencies_s": latencies, "codes": codes}))
+
+
+def _messages(data: bytes) -> list[bytes]:
+    messages, place = [], 0
+    while place < len(data):
+        size, place = _DecodeVarint(data, place)
+        messages.append(data[place : place + size])
+        place += size
+    return messages
+
+
+def main() -> None:
+    """Read the arguments, send, report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path)
+    for name, kind in (("address", str), ("call", str), ("in-flight", int), ("connections", int),
+                       ("seconds", float), ("rps", int)):  # fmt: skip
+        parser.add_argument(f"--{name}", type=kind, required=True)
+    arguments = vars(parser.parse_args())
+    data = arguments.pop("data").read_bytes()
+    asyncio.run(send(data, **arguments))
+
+
+if __name__ == "__main__":
+    main()

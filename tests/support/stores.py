@@ -1,0 +1,39 @@
+"""A store that does what a test tells it to."""
+
+import asyncio
+from collections.abc import Sequence
+
+from entitlements_server.ledger.commands import Command
+from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.stores.memory import MemoryStore
+
+
+class GatedStore(MemoryStore):
+    """Holds each commit until the gate is open, and counts what it was asked for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = asyncio.Event()
+        self.begun = asyncio.Event()
+        self.groups: list[Sequence[Command]] = []
+
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+        self.groups.append(commands)
+        self.begun.set()
+        await self.gate.wait()
+        return await super().commit(commands, rule)
+
+
+class FailingStore(MemoryStore):
+    """Fails as it was told to, as long as `error` is set."""
+
+    error: Exception | None = None
+
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+        if self.error is not None:
+            raise self.error
+        return await super().commit(commands, rule)
+
+    async def ping(self) -> None:
+        if self.error is not None:
+            raise self.error
