@@ -5,29 +5,50 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
-from support.processes import ServerProcess
+from entitlements.cli import main
+from support.processes import ServerProcess, command
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
-PROGRAM = Path(sys.executable).parent / "entitlements"
 
 
 @pytest.fixture
-def run(service: ServerProcess) -> Run:
+def run(
+    service: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs the program in this process: the same code, without the start of an interpreter."""
+
     def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        clean = {key: value for key, value in os.environ.items() if "ENTITLEMENTS" not in key}
-        return subprocess.run(
-            [PROGRAM, *words],
-            env=clean | {"ENTITLEMENTS_ADDRESS": service.address} | env,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        with monkeypatch.context() as patch:
+            for name in os.environ:
+                if name.startswith("ENTITLEMENTS_"):
+                    patch.delenv(name)
+            for name, value in ({"ENTITLEMENTS_ADDRESS": service.address} | env).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["entitlements", *words])
+            with pytest.raises(SystemExit) as done:
+                main()
+        printed = capsys.readouterr()
+        status = done.value.code or 0
+        assert isinstance(status, int)
+        return subprocess.CompletedProcess(words, status, printed.out, printed.err)
 
     return run
+
+
+def test_it_is_installed_as_a_program(service: ServerProcess, user: str) -> None:
+    """A process of its own, from the environment to the exit status."""
+    denied = subprocess.run(
+        [command("entitlements"), "consume", user, "full_distribution"],
+        env=os.environ | {"ENTITLEMENTS_ADDRESS": service.address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (denied.returncode, denied.stdout) == (1, "")
+    assert "costs 2 tokens" in denied.stderr
 
 
 def test_a_day_at_the_command_line(run: Run, user: str) -> None:
