@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from entitlements_server.ledger.state import Needs, State
+from entitlements_server.ledger.state import Needs, State, account_after
 from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.port import StoreConfigurationError
 from entitlements_server.stores.rows import from_row, to_account_row, to_row
@@ -136,14 +136,18 @@ class Database:
         return position, transactions
 
     def index(self, transactions: Sequence[Transaction], state: State) -> None:
-        """Bring the tables up to date with all new transactions of some users. Idempotent.
+        """Bring the tables up to date with the next transactions of some users. Idempotent.
 
         Args:
-            transactions: Sorted by user and sequence, so that neighbours share pages.
-            state: What they amount to: the accounts and the charges that they refund.
+            transactions: Sorted by user and sequence, so that neighbours share pages. Of a user
+                with refunds, all that there are.
+            state: What these and later ones amount to: the accounts and the charges refunded.
         """
-        users = dict.fromkeys(transaction.user_id for transaction in transactions)
-        accounts = [to_account_row(state.accounts[user_id]) for user_id in users]
+        newest = {transaction.user_id: transaction for transaction in transactions}
+        accounts = [
+            to_account_row(account_after(state.accounts[user_id], transaction))
+            for user_id, transaction in newest.items()
+        ]
         keys = [
             (transaction.user_id, transaction.idempotency_key, transaction.sequence)
             for transaction in transactions
