@@ -24,6 +24,10 @@ from entitlements_server.stores.rows import from_row, to_account_row, to_row
 _SQL = resources.files(__package__) / "sql"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 5000
+_CHECKPOINT_PAGES = 250
+"""Of the write-ahead log, 1 MB: a checkpoint of so few holds a group up for little more than a
+sync. More seldom ones, of more pages, cost as much in all and were felt: docs/performance.md.
+"""
 
 
 @cache
@@ -72,6 +76,7 @@ class Database:
                 " a local disk."
             )
         self._connection.pragma("synchronous", "full")
+        self._connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
 
     def close(self) -> None:
         """Close the connection, whatever state the disk is in."""
