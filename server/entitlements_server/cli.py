@@ -8,6 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from entitlements_server.catalogue_file import CatalogueFileError
+from entitlements_server.collector import set_up_collector
 from entitlements_server.logs import configure_logs
 from entitlements_server.server import ListenError, running
 from entitlements_server.service.handlers import SERVICE
@@ -62,6 +63,7 @@ def serve(
             log_level=log_level,
         )
         configure_logs(settings.log_format, settings.log_level)
+        set_up_collector()
         asyncio.run(_serve(settings))
     except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:
         _give_up(str(error))
