@@ -83,7 +83,10 @@ class Settings(BaseSettings):
         1800, ge=1, le=1e7, description="After how long a client is asked to connect anew."
     )
     rate: float = Field(
-        0, ge=0, le=1e9, description="Calls a second for each caller, unless it has its own; 0: any."
+        0,
+        ge=0,
+        le=1e9,
+        description="Calls a second for each caller, unless it has its own; 0: any.",
     )
     burst: int = Field(
         0, ge=0, le=10**9, description="Calls at once for each caller; 0: those of one second."
@@ -106,22 +109,6 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least grave log lines to write."
     )
-
-    @classmethod
-    def settings_customise_sources(  # noqa: D102  # pydantic-settings calls it
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        assert isinstance(init_settings, InitSettingsSource)
-        layers = init_settings.init_kwargs
-        return (
-            InitSettingsSource(settings_cls, layers["flags"]),
-            env_settings,
-            InitSettingsSource(settings_cls, layers["file"]),
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +133,7 @@ def flag_of(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def read_settings(file: Path | None = None, **flags: Any) -> Configuration:
+def read_configuration(file: Path | None = None, **flags: Any) -> Configuration:
     """Put the settings together; a flag that is None was not given.
 
     Args:
@@ -169,7 +156,7 @@ def read_settings(file: Path | None = None, **flags: Any) -> Configuration:
             )
     sources = {name: _source(name, given, content) for name in Settings.model_fields}
     try:
-        settings = Settings(flags=given, file=content)  # type: ignore[call-arg]
+        settings = _above(content)(**given)
         callers = read_callers(tables)
     except ValidationError as error:
         raise SettingsError(
@@ -182,12 +169,32 @@ def read_settings(file: Path | None = None, **flags: Any) -> Configuration:
     return Configuration(settings, callers, file, sources)
 
 
+def _above(content: dict[str, Any]) -> type[Settings]:
+    """Return the settings with a file's content below everything but the defaults."""
+
+    class Layered(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # pydantic passes it
+            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # likewise
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, content)
+
+    return Layered
+
+
 def _read_file(file: Path) -> dict[str, Any]:
     try:
         with file.open("rb") as opened:
             return tomllib.loads(opened.read(_MAX_FILE_BYTES).decode())
     except OSError as error:
-        raise SettingsError(f"The configuration {file} cannot be read: {error.strerror}.") from error
+        raise SettingsError(
+            f"The configuration {file} cannot be read: {error.strerror}."
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise SettingsError(f"The configuration {file} is not valid TOML: {error}.") from error
 

@@ -13,7 +13,7 @@ from entitlements_server.settings import (
     Settings,
     SettingsError,
     flag_of,
-    read_settings,
+    read_configuration,
 )
 
 Taker = Callable[..., None]
@@ -36,7 +36,7 @@ def with_settings(*names: str) -> Callable[[Taker], Taker]:
         def run(**values: Any) -> None:
             arguments = {name: values.pop(name) for name in own_names}
             try:
-                configuration = read_settings(values.pop("config"), **values)
+                configuration = read_configuration(values.pop("config"), **values)
             except SettingsError as error:
                 give_up(str(error))
             command(configuration, **arguments)
@@ -81,8 +81,7 @@ _CONFIG = Annotated[
     Path | None,
     typer.Option(
         "--config",
-        help="A TOML file of settings and callers."
-        f" Environment: {ENVIRONMENT_PREFIX}CONFIG.",
+        help=f"A TOML file of settings and callers. Environment: {ENVIRONMENT_PREFIX}CONFIG.",
         show_default=False,
     ),
 ]

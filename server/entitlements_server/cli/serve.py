@@ -1,97 +1,68 @@
-"""The command line of the server: `entitlements-server`."""
+"""`entitlements-server serve`."""
 
 import asyncio
 import signal
-from pathlib import Path
-from typing import Annotated, NoReturn
+import sys
 
 import typer
 
 from entitlements_server.catalogue_file import CatalogueFileError
+from entitlements_server.cli.options import give_up, with_settings
 from entitlements_server.logs import configure_logs
-from entitlements_server.server import ListenError, running
+from entitlements_server.server import running
 from entitlements_server.service.handlers import SERVICE
-from entitlements_server.settings import Settings, SettingsError, read_settings
-from entitlements_server.stores.opening import masked
+from entitlements_server.settings import Configuration, Settings, SettingsError, read_configuration
+from entitlements_server.stores.opening import masked, password
 from entitlements_server.stores.port import StoreConfigurationError
-
-app = typer.Typer(
-    help="Token entitlements over gRPC. Tokens buy depth of analysis.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
+from entitlements_server.transport import ListenError
 
 
-@app.callback()
-def entitlements_server() -> None:
-    """Token entitlements over gRPC. Tokens buy depth of analysis."""
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
 
 
-def _option(name: str) -> typer.models.OptionInfo:
-    field = Settings.model_fields[name]
-    default = "" if field.default is None else f" Default: {field.default}."
-    variable = f"ENTITLEMENTS_{name.upper()}"
-    option: typer.models.OptionInfo = typer.Option(
-        f"--{name.replace('_', '-')}",
-        help=f"{field.description}{default} Environment: {variable}.",
-        show_default=False,
-    )
-    return option
-
-
-@app.command()
-def serve(
-    *,
-    listen: Annotated[str | None, _option("listen")] = None,
-    store: Annotated[str | None, _option("store")] = None,
-    catalogue: Annotated[Path | None, _option("catalogue")] = None,
-    max_queued: Annotated[int | None, _option("max_queued")] = None,
-    drain_seconds: Annotated[float | None, _option("drain_seconds")] = None,
-    log_format: Annotated[str | None, _option("log_format")] = None,
-    log_level: Annotated[str | None, _option("log_level")] = None,
-) -> None:
-    """Serve until SIGTERM or SIGINT. SIGHUP reads the catalogue file again."""
+@with_settings()
+def serve(configuration: Configuration) -> None:
+    """Serve until SIGTERM or SIGINT. SIGHUP reads catalogue, callers and certificates again."""
+    settings = configuration.settings
+    configure_logs(settings.log_format, settings.log_level, [password(settings.store)])
     try:
-        settings = read_settings(
-            listen=listen,
-            store=store,
-            catalogue=catalogue,
-            max_queued=max_queued,
-            drain_seconds=drain_seconds,
-            log_format=log_format,
-            log_level=log_level,
-        )
-        configure_logs(settings.log_format, settings.log_level)
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(configuration))
     except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:
-        _give_up(str(error))
+        give_up(str(error))
 
 
-async def _serve(settings: Settings) -> None:
+async def _serve(configuration: Configuration) -> None:
+    settings, file = configuration.settings, configuration.file
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    async with running(settings) as server:
-        loop.add_signal_handler(signal.SIGHUP, server.catalogue.reload)
-        typer.echo(
-            f"Listening on {server.address}\n"
-            f"Ledger in {masked(settings.store)}\n"
-            f"Catalogue version {server.catalogue().version}\n"
-            "Try: grpcurl -plaintext"
-            """ -d '{"user_id": "ada", "feature": "full_distribution"}'"""
-            f" {server.address} {SERVICE}/CheckAccess"
-        )
+    reread = (lambda: read_configuration(file).callers) if file else None
+    async with running(settings, configuration.callers, reread) as server:
+        loop.add_signal_handler(signal.SIGHUP, server.reload)
+        lines = [f"Listening on {server.address}", f"Ledger in {masked(settings.store)}"]
+        lines.append(f"Catalogue version {server.catalogue().version}")
+        if server.metrics_address:
+            lines.append(f"Metrics on http://{server.metrics_address}/metrics")
+        lines.append(_try(settings, server.address, callers=bool(configuration.callers)))
+        typer.echo("\n".join(lines))
+        sys.stdout.flush()
         await stop.wait()
         typer.echo("Stopping: finishing the calls in flight.")
     typer.echo("Stopped.")
 
 
-def _give_up(problem: str) -> NoReturn:
-    typer.echo(problem, err=True)
-    raise typer.Exit(1)
-
-
-def main() -> None:
-    """Run the command line."""
-    app()
+def _try(settings: Settings, address: str, *, callers: bool) -> str:
+    security = "-plaintext"
+    if settings.tls_certificate is not None:
+        security = "-cacert CA.pem"
+        if settings.tls_client_ca is not None:
+            security += " -cert CLIENT.pem -key CLIENT-KEY.pem"
+    token = " -H 'authorization: Bearer TOKEN'" if callers else ""
+    return (
+        f"Try: grpcurl {security}{token}"
+        """ -d '{"user_id": "ada", "feature": "full_distribution"}'"""
+        f" {address} {SERVICE}/CheckAccess"
+    )

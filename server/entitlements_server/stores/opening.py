@@ -38,6 +38,11 @@ async def open_store(url: str) -> Store:
             )
 
 
+def password(url: str) -> str:
+    """Return the password in a store's URL, as it is written there, or nothing."""
+    return urlsplit(url).password or ""
+
+
 def masked(url: str) -> str:
     """Return a store's URL without the password in it."""
     parts = urlsplit(url)
