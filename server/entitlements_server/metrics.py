@@ -15,6 +15,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     start_http_server,
 )
 
@@ -31,6 +32,10 @@ SERVER_ERRORS = frozenset(
     ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 )
 """The codes that the conventions count as errors of a server."""
+
+
+# Prometheus finds out itself when a counter began anew; it would be one series more for each.
+disable_created_metrics()
 
 
 class MetricsListenError(Exception):

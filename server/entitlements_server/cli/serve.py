@@ -12,7 +12,7 @@ from entitlements_server.logs import configure_logs
 from entitlements_server.server import running
 from entitlements_server.service.handlers import SERVICE
 from entitlements_server.settings import Configuration, Settings, SettingsError, read_configuration
-from entitlements_server.stores.opening import masked, password
+from entitlements_server.stores.opening import masked, secrets_of
 from entitlements_server.stores.port import StoreConfigurationError
 from entitlements_server.transport import ListenError
 
@@ -26,7 +26,7 @@ def add_to(app: typer.Typer) -> None:
 def serve(configuration: Configuration) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP reads catalogue, callers and certificates again."""
     settings = configuration.settings
-    configure_logs(settings.log_format, settings.log_level, [password(settings.store)])
+    configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
     try:
         asyncio.run(_serve(configuration))
     except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:

@@ -16,7 +16,11 @@ import structlog
 
 from entitlements_server.engine import OverloadedError
 from entitlements_server.logs import Throttle
-from entitlements_server.service.errors import RateLimitedError, RefusedError
+from entitlements_server.service.errors import (
+    NoSuchMethodError,
+    RateLimitedError,
+    RefusedError,
+)
 from entitlements_server.service.guard import Identity
 from entitlements_server.service.observing import CallObserver, Nobody, Span, Tracer, request_id_of
 from entitlements_server.service.servicer import Call
@@ -130,24 +134,31 @@ class Calls:
                 exc_info=error,
             )
         elif isinstance(error, RefusedError | OverloadedError):
-            if isinstance(error, OverloadedError):
-                self._observer.call_shed(error.cause)
-            elif isinstance(error, RateLimitedError):
-                self._observer.call_shed("rate")
-            # A flood of refusals must not become a flood of lines.
-            kept_back = self._refusals.ask(type(error).__name__)
-            if kept_back is not None:
-                log.warning(
-                    "A call was refused.",
-                    reason=str(error),
-                    method=arrival.method,
-                    caller=caller,
-                    peer=context.peer(),
-                    request_id=request_id,
-                    similar_lines_kept_back=kept_back,
-                )
+            self._note_refusal(error, arrival, context, caller, request_id)
         failed = answer(error, request_id)
         return Answer(failed.code, failed.status, (*failed.trailers, (REQUEST_ID_KEY, request_id)))
+
+    def _note_refusal(
+        self, error: Exception, arrival: Arrival, context: Any, caller: str, request_id: str
+    ) -> None:
+        if isinstance(error, NoSuchMethodError):
+            return  # Tools probe for newer services; the metrics count it.
+        if isinstance(error, OverloadedError):
+            self._observer.call_shed(error.cause)
+        elif isinstance(error, RateLimitedError):
+            self._observer.call_shed("rate")
+        # A flood of refusals must not become a flood of lines.
+        kept_back = self._refusals.ask(type(error).__name__)
+        if kept_back is not None:
+            log.warning(
+                "A call was refused.",
+                reason=str(error),
+                method=arrival.method,
+                caller=caller,
+                peer=context.peer(),
+                request_id=request_id,
+                similar_lines_kept_back=kept_back,
+            )
 
 
 async def _abort(failed: Answer, context: Any) -> NoReturn:
