@@ -35,7 +35,7 @@ SERVER_ERRORS = frozenset(
 
 
 # Prometheus finds out itself when a counter began anew; it would be one series more for each.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class MetricsListenError(Exception):

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-import grpc
 import structlog
 from grpc_health.v1 import health
 
 from entitlements_server.callers import Caller
 from entitlements_server.catalogue_file import CatalogueInForce
 from entitlements_server.engine import Engine
+from entitlements_server.listener import Listener
 from entitlements_server.metrics import Metrics, MetricsListenError
 from entitlements_server.monitor import monitor, say_goodbye
 from entitlements_server.observers import engine_observer, tracing_of
@@ -28,8 +28,6 @@ from entitlements_server.tls import CertificateInForce
 from entitlements_server.transport import (
     ListenError,
     certificate_of,
-    listen,
-    options,
     require_safe,
 )
 
@@ -144,10 +142,8 @@ async def running(
                 metrics_address = stack.enter_context(metrics.served(settings.metrics_listen))
             except MetricsListenError as error:
                 raise ListenError(str(error)) from error
-        server = grpc.aio.server(options=options(settings))
-        server.add_generic_rpc_handlers((gate,))
-        address = listen(server, settings, certificate)
-        await server.start()
+        listener = Listener(gate, settings, certificate)
+        address = await listener.start()
         tell = metrics.store_is_up if metrics is not None else lambda _: None
         watching = asyncio.create_task(monitor(store, health_servicer, ("", SERVICE), tell))
         log.info("The server has started.", address=address, tls=certificate is not None)
@@ -159,5 +155,5 @@ async def running(
             log.info("The server is stopping.")
             watching.cancel()
             await say_goodbye(health_servicer)
-            await server.stop(settings.drain_seconds)
+            await listener.stop()
             await engine.close()

@@ -92,24 +92,22 @@ def require_safe(settings: Settings, callers: Sequence[Caller]) -> None:
         )
 
 
-def listen(
-    server: grpc.aio.Server, settings: Settings, certificate: CertificateInForce | None
-) -> str:
-    """Listen, and return where, as HOST:PORT with the real port.
+def listen(server: grpc.aio.Server, address: str, certificate: CertificateInForce | None) -> str:
+    """Listen at an address, and return where, as HOST:PORT with the real port.
 
     Raises:
         ListenError: The address cannot be listened on.
     """
-    host = settings.listen.rpartition(":")[0]
+    host = address.rpartition(":")[0]
     try:
         if certificate is None:
-            port = server.add_insecure_port(settings.listen)
+            port = server.add_insecure_port(address)
         else:
             credentials: Any = certificate.credentials()
-            port = server.add_secure_port(settings.listen, credentials)
+            port = server.add_secure_port(address, credentials)
     except RuntimeError as error:
         raise ListenError(
-            f"The address {settings.listen} cannot be listened on: another server has it, or it is"
+            f"The address {address} cannot be listened on: another server has it, or it is"
             " not an address of this machine. Stop the other one, or choose another with --listen."
         ) from error
     return f"{host}:{port}"
