@@ -33,35 +33,46 @@ def watching(
 ) -> None:
     """Print the Consume rate with and without metrics and logs, and the ratio."""
     sides = {**SIDES, "a line for every call": _EVERY_CALL} if log_calls else SIDES
-    rates = asyncio.run(_measure(sides, seconds, rounds, connections))
-    base = rates["both off"]
-    for name, mine in rates.items():
-        ratio = median(one / other for one, other in zip(mine, base, strict=True))
-        each = " ".join(f"{rate:.0f}" for rate in mine)
-        typer.echo(f"{name:22} {median(mine):7.0f}/s  ratio {ratio:.3f}  ({each})")
+    rates, costs = asyncio.run(_measure(sides, seconds, rounds, connections))
+    base = "both off"
+    for name in sides:
+        line = [f"{name:22}"]
+        for what, unit in ((rates, "calls/s"), (costs, "us of CPU a call")):
+            mine, other = what[name], what[base]
+            ratio = median(one / two for one, two in zip(mine, other, strict=True))
+            line.append(f"{median(mine):7.0f} {unit}, ratio {ratio:.3f}")
+        typer.echo("  ".join(line))
 
 
 async def _measure(
     sides: dict[str, tuple[str, ...]], seconds: float, rounds: int, connections: int
-) -> dict[str, list[float]]:
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    """Return the rate and the CPU per call of each side, by rounds.
+
+    The CPU tells more on a machine that others use, too.
+    """
     rates: dict[str, list[float]] = {name: [] for name in sides}
+    costs: dict[str, list[float]] = {name: [] for name in sides}
     async with AsyncExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        loads = {}
+        loads, servers = {}, {}
         for number, (name, options) in enumerate(sides.items()):
             ledger = Path(folder) / f"{number}.sqlite"
             await fill(ledger, 0, lambda _: None)
             server = await stack.enter_async_context(serving(f"sqlite://{ledger}", *options))
+            servers[name] = server
             loads[name] = generator(server.address, connections)
             await run(loads[name], CONSUME, 1.0)
         for number in range(rounds):
             names = list(sides)
             # Who comes first changes, too: it finds the processor cooler.
             for name in names if number % 2 == 0 else reversed(names):
+                before_s = servers[name].cpu_s()
                 load = await run(loads[name], CONSUME, seconds)
+                costs[name].append(1e6 * (servers[name].cpu_s() - before_s) / load.calls)
                 assert set(load.codes) == {"OK"}, load.codes
                 rates[name].append(load.rate)
-    return rates
+    return rates, costs
 
 
 if __name__ == "__main__":
