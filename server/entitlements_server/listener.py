@@ -10,6 +10,8 @@ import asyncio
 import grpc
 import structlog
 
+from entitlements_server.service.gate import Gate
+from entitlements_server.service.standard import HEALTH_CHECK
 from entitlements_server.settings import Settings
 from entitlements_server.tls import CertificateInForce
 from entitlements_server.transport import ListenError, listen, options
@@ -24,14 +26,14 @@ class Listener:
     """Listens at one address for as long as it is not stopped.
 
     Args:
-        gate: gRPC's only handler.
+        gate: Lets calls in.
         settings: Say where and with which limits.
         certificate: The TLS certificate in force; None: no TLS.
     """
 
     def __init__(
         self,
-        gate: grpc.GenericRpcHandler,
+        gate: Gate,
         settings: Settings,
         certificate: CertificateInForce | None,
     ) -> None:
@@ -64,6 +66,9 @@ class Listener:
     async def _put_up(self, address: str) -> str:
         server = grpc.aio.server(options=options(self._settings))
         server.add_generic_rpc_handlers((self._gate,))
+        # Whoever asks for health is answered before those who wait to be taken up.
+        service, method = HEALTH_CHECK[1:].split("/")
+        server.add_registered_method_handlers(service, {method: self._gate.express(HEALTH_CHECK)})
         address = listen(server, address, self._certificate)
         await server.start()
         self._server = server

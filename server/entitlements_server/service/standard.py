@@ -14,6 +14,9 @@ from entitlements_server.service.gate import Route
 from entitlements_server.service.handlers import read_message
 from entitlements_server.service.servicer import Call
 
+HEALTH_CHECK = f"/{health.SERVICE_NAME}/Check"
+"""The path of the call that asks for health once."""
+
 _REFLECTION = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 
 
@@ -31,7 +34,7 @@ def health_routes(servicer: health.aio.HealthServicer) -> dict[str, Route]:
         await servicer.Watch(read_message(health_pb2.HealthCheckRequest, data), context)
 
     return {
-        f"/{health.SERVICE_NAME}/Check": Route(check(servicer.Check), open=True, shed=False),
+        HEALTH_CHECK: Route(check(servicer.Check), open=True, shed=False),
         f"/{health.SERVICE_NAME}/Watch": Route(
             watch,
             open=True,
