@@ -77,6 +77,13 @@ def verify_tables(file: Path) -> Iterator[Problem]:
 
     The journal must have been indexed: opening the store does that.
     """
+    try:
+        yield from _verify_tables(file)
+    except apsw.Error as error:
+        yield Problem("", "", f"SQLite cannot read it: {error}")
+
+
+def _verify_tables(file: Path) -> Iterator[Problem]:
     with closing(apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         for (line,) in connection.execute("PRAGMA quick_check(100)"):
             if line != "ok":
