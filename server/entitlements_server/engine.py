@@ -12,10 +12,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import structlog
+
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule, decide
 from entitlements_server.stores.port import Store
+
+log = structlog.get_logger()
 
 MAX_GROUP = 1000
 """Most commands that one group takes, and most that one submission may have."""
@@ -204,15 +208,19 @@ class Engine:
                 if not submission.future.done():
                     submission.future.set_exception(error)
             return
-        if self._observer is not None:
-            seconds = time.perf_counter() - started_s
-            origins = [submission.origin for submission in group]
-            self._observer.committed(decided, origins, seconds)
+        seconds = time.perf_counter() - started_s
         outcomes = iter(decided)
         for submission in group:
             mine = [next(outcomes) for _ in submission.commands]
             if not submission.future.done():
                 submission.future.set_result(mine)
+        if self._observer is not None:
+            origins = [submission.origin for submission in group]
+            try:
+                self._observer.committed(decided, origins, seconds)
+            except Exception:
+                # Those who watch must not stop those who work.
+                log.exception("A group could not be observed.")
 
     def _rule(self) -> Rule:
         catalogue = self._catalogue()

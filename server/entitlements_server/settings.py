@@ -77,7 +77,10 @@ class Settings(BaseSettings):
         4096, ge=1, le=1_000_000, description="Calls worked on at once; more are refused."
     )
     max_streams: int = Field(
-        4096, ge=1, le=1_000_000, description="Calls at once on one connection; more wait there."
+        8192,
+        ge=1,
+        le=1_000_000,
+        description="Calls at once on one connection; more wait in the client or are refused.",
     )
     connection_age_seconds: float = Field(
         1800, ge=1, le=1e7, description="After how long a client is asked to connect anew."
