@@ -1,5 +1,7 @@
 """Settings: a flag over the environment over the default, and clear words about wrong ones."""
 
+from pathlib import Path
+
 import pytest
 
 from entitlements_server.settings import SettingsError, read_configuration
@@ -12,6 +14,23 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(
     monkeypatch.setenv("ENTITLEMENTS_LISTEN", "127.0.0.1:1")
     assert read_configuration(listen=None).settings.listen == "127.0.0.1:1"
     assert read_configuration(listen="127.0.0.1:2").settings.listen == "127.0.0.1:2"
+
+
+def test_the_file_is_below_the_environment_and_above_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text('listen = "127.0.0.1:1"\nmax_queued = 1\nlog_level = "error"\n')
+    monkeypatch.setenv("ENTITLEMENTS_LISTEN", "127.0.0.1:2")
+    monkeypatch.setenv("ENTITLEMENTS_MAX_QUEUED", "2")
+    found = read_configuration(file, listen="127.0.0.1:3")
+    settings, sources = found.settings, found.sources
+    assert (settings.listen, sources["listen"]) == ("127.0.0.1:3", "flag")
+    assert (settings.max_queued, sources["max_queued"]) == (2, "environment")
+    assert (settings.log_level, sources["log_level"]) == ("error", "file")
+    assert (settings.log_format, sources["log_format"]) == ("console", "default")
+    monkeypatch.setenv("ENTITLEMENTS_CONFIG", str(file))
+    assert read_configuration().settings.log_level == "error"
 
 
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:50051", "[::1]:50051", "0.0.0.0:1"])

@@ -274,7 +274,7 @@ async def test_no_token_and_no_password_gets_out(tmp_path: Path) -> None:
         told += await get(server.metrics_url)
         server.stop()
         told += server.output + server.log
-    for words in (("serve",), ("config",), ("verify",), ("backup", "x")):
+    for words in (("serve",), ("config",), ("backup", "x")):
         answer = run(*words, ENTITLEMENTS_STORE=url)
         told += answer.stdout + answer.stderr
     assert "A call ended." in told
@@ -363,7 +363,7 @@ async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_pa
 
         loads = [asyncio.create_task(load(worker)) for worker in range(32)]
         # Past the first generation, so that part of the ledger is in tables and part in the journal.
-        await until(lambda: len(acknowledged) > 5000)
+        await until(lambda: len(acknowledged) > 4500)
         before = set(acknowledged)
         backup = await asyncio.create_subprocess_exec(
             command("entitlements-server"), "backup", str(copy), "--store", url
@@ -385,11 +385,18 @@ async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_pa
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         stub = EntitlementServiceStub(channel)
-        for key in before:
-            request = pb.ConsumeRequest(
-                user_id="ada", feature="full_distribution", idempotency_key=key
+        keys = list(before)
+        for start in range(0, len(keys), 1000):
+            batch = pb.BatchConsumeRequest(
+                requests=[
+                    pb.ConsumeRequest(
+                        user_id="ada", feature="full_distribution", idempotency_key=key
+                    )
+                    for key in keys[start : start + 1000]
+                ]
             )
-            assert (await stub.Consume(request)).replayed
+            results = (await stub.BatchConsume(batch)).results
+            assert all(result.response.replayed for result in results)
 
 
 def test_config_prints_what_is_in_force_and_where_it_comes_from(tmp_path: Path) -> None:
