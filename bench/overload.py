@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
+from statistics import median
 from typing import Annotated
 
 import grpc
@@ -89,18 +90,34 @@ async def _overload(
         options = ("--max-in-flight", str(in_flight), "--log-format", "json")
         async with serving(store, *options) as server:
             await _load(server, 5, in_flight, patient, processes)
-            peaks = []
-            for _ in range(3):
-                peak = await _load(server, max(seconds / 6, 3), in_flight, patient, processes)
-                peaks.append(peak[0].accepted / peak[1])
-            before_mib = server.memory_mib()
+            peaks: list[float] = []
+            work: list[float] = []
+
+            async def peak() -> None:
+                before_s = server.cpu_s()
+                seen, took_s, _ = await _load(
+                    server, max(seconds / 6, 3), in_flight, patient, processes
+                )
+                peaks.append(seen.accepted / took_s)
+                work.append(seen.accepted / (server.cpu_s() - before_s))
+
+            # Before and after: the machine may have become quicker or slower in between.
+            await peak()
+            await peak()
+            before_mib, before_s = server.memory_mib(), server.cpu_s()
             tally, took_s, health_s = await _load(
                 server, seconds, times * in_flight, patient, processes
             )
-            peak_rate, rate = max(peaks), tally.accepted / took_s
+            rate, cpu_s = tally.accepted / took_s, server.cpu_s() - before_s
+            after_mib = server.memory_mib()
+            await peak()
+            await peak()
             typer.echo(f"peak at {in_flight} callers: {[round(one) for one in peaks]} calls/s")
             typer.echo(f"at {times * in_flight} callers for {took_s:.0f} s: {rate:.0f} calls/s")
-            typer.echo(f"accepted of the peak: {rate / peak_rate:.2f}")
+            typer.echo(
+                f"accepted of the peak: {rate / median(peaks):.2f};"
+                f" for each second of the server's CPU: {tally.accepted / cpu_s / median(work):.2f}"
+            )
             typer.echo(
                 f"refused with pushback: {tally.refused}, without: {tally.bare},"
                 f" others: {dict(tally.others)}"
@@ -111,7 +128,7 @@ async def _overload(
                 f" longest {ordered[-1]:.3f} s"
             )
             typer.echo(
-                f"memory: {before_mib:.0f} MiB before, {server.memory_mib():.0f} after,"
+                f"memory: {before_mib:.0f} MiB before, {after_mib:.0f} after,"
                 f" at most {server.peak_memory_mib():.0f}"
             )
         program = str(Path(sys.executable).with_name("entitlements-server"))
