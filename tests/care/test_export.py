@@ -132,7 +132,7 @@ async def test_an_export_that_was_broken_off_goes_on_and_becomes_the_same(
     with pytest.raises(ExportError, match="of another export"):
         await export(store, parts, form=form, filters=Filters(user_id="ada")).run(resume=True)
     with parts.open("ab") as file:
-        file.write(b"half a li")
+        file.write(b"half a line" * 100_000)
     store.left = USERS
     assert await export(store, parts, form=form).run(resume=True) == 3 * USERS
     assert parts.read_bytes() == whole.read_bytes()
