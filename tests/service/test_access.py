@@ -14,6 +14,7 @@ from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server import server as wiring
 from entitlements_server.callers import Caller, Role, token_hash
 from entitlements_server.server import running
+from entitlements_server.service import gate
 from entitlements_server.settings import Settings
 from support.certificates import Authority, ServerFiles
 from support.rpc import Api, fails, failure
@@ -371,3 +372,21 @@ async def test_health_is_answered_at_the_limit_of_calls_in_flight(
         store.gate.set()
         await begun
         assert await Api(channel).balance("ada") == 1
+
+
+async def test_streaming_calls_have_a_limit_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Watches of health, which anyone may open, take no place from calls, nor grow for ever."""
+    monkeypatch.setattr(gate, "MAX_STREAMING", 2)
+    async with (
+        running(Settings(listen="127.0.0.1:0", max_in_flight=1)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        watches = [watch(b"") for _ in range(2)]
+        for one in watches:
+            await one.read()
+        shed = await fails(anext(aiter(watch(b""))))
+        assert (shed.code, shed.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+        await Api(channel).ListFeatures()
+        for one in watches:
+            one.cancel()
