@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from entitlements_server.stores.port import Store, StoreConfigurationError
 
-KINDS = "memory:// or sqlite:///absolute/path"
+KINDS = "memory://, sqlite:///absolute/path, redis://host or redis+cluster://host"
 """The URLs that there are, for messages."""
 
 
@@ -32,6 +32,10 @@ async def open_store(url: str) -> Store:
                     " ledger file, for example sqlite:///var/lib/entitlements/ledger.sqlite."
                 )
             return await SqliteStore.open(path)
+        case "redis" | "rediss" | "redis+cluster" | "rediss+cluster":
+            from entitlements_server.stores.redis import open_redis  # noqa: PLC0415
+
+            return await open_redis(url)
         case _:
             raise StoreConfigurationError(
                 f"The store '{masked(url)}' is of no kind that is known: write {KINDS}."
