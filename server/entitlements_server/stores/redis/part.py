@@ -150,9 +150,12 @@ class Part:
             *(keys.accounts, keys.users, keys.bound, keys.refunds, keys.turn, *pieces),
             *(keys.user_id, self.account, attempt.account_text),
             *(self.name, "1" if self.conflicts >= _TURN_AFTER else ""),
-            *(len(self.unbound), *self.unbound),
-            *(len(bound), *bound),
-            *(len(pairs), *pairs),
+            len(self.unbound),
+            *self.unbound,
+            len(bound),
+            *bound,
+            len(pairs),
+            *pairs,
             *rows,
         )
         return Request(keys.bucket, command)

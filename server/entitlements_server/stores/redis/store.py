@@ -7,15 +7,16 @@ from typing import Any, Self
 
 from redis.exceptions import ResponseError
 
-from entitlements_server.ledger.commands import Command, Refund
+from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.ledger.state import (
+    Needs,
     State,
     check_next,
     decide_group,
     recorded,
 )
-from entitlements_server.ledger.values import Account, Transaction, sequence_of
+from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.port import (
     AccountPage,
     StoreConfigurationError,
@@ -31,7 +32,7 @@ from entitlements_server.stores.redis.layout import (
 from entitlements_server.stores.redis.link import ClusterLink, Link, Request, SingleLink
 from entitlements_server.stores.redis.loading import at
 from entitlements_server.stores.redis.node import DownError, LostError, UnfitError
-from entitlements_server.stores.redis.part import Part
+from entitlements_server.stores.redis.part import Decide, Part
 from entitlements_server.stores.redis.reading import Reader
 from entitlements_server.stores.redis.url import RedisUrl, parse
 from entitlements_server.stores.redis.writing import Writer, unavailable
@@ -219,14 +220,7 @@ def _part(user_id: str, commands: Sequence[Command], rule: Rule) -> Part:
         outcomes = decide_group(state, commands, rule)
         return recorded(outcomes), outcomes
 
-    names = dict.fromkeys(one.idempotency_key for one in commands if one.idempotency_key)
-    charges = {
-        sequence
-        for one in commands
-        if isinstance(one, Refund)
-        if (sequence := sequence_of(one.transaction_id)) is not None
-    }
-    return Part(UserKeys(user_id), tuple(names), sorted(charges), decide)
+    return _part_of(user_id, Needs.of(commands), decide)
 
 
 def _appending(user_id: str, transactions: Sequence[Transaction]) -> Part:
@@ -238,12 +232,12 @@ def _appending(user_id: str, transactions: Sequence[Transaction]) -> Part:
             state.apply(transaction)
         return transactions, None
 
-    charges = {
-        sequence
-        for one in transactions
-        if (sequence := sequence_of(one.refunded_transaction_id)) is not None
-    }
-    return Part(UserKeys(user_id), (), sorted(charges), decide)
+    return _part_of(user_id, Needs.of_transactions(transactions), decide)
+
+
+def _part_of(user_id: str, needs: Needs, decide: Decide) -> Part:
+    names = [name for _, name in needs.keys]
+    return Part(UserKeys(user_id), names, sorted(place for _, place in needs.charges), decide)
 
 
 def _root(error: BaseException) -> str:
