@@ -1,7 +1,6 @@
 """Real Redis servers on free ports of loopback."""
 
 import contextlib
-import os
 import shutil
 import signal
 import socket
@@ -19,7 +18,12 @@ from support.processes import tool
 START_SECONDS = 30
 """How long a server may take to answer, before the test gives up."""
 
-_LEDGER = {"appendonly": "yes", "appendfsync": "always", "save": ""}
+_LEDGER = {
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "save": "",
+    "repl_diskless_sync_delay": "0",
+}
 _SLOTS = 16384
 
 
@@ -71,12 +75,11 @@ class RedisServer:
         ]
         if "tls_port" not in self.config:
             options += ["--port", str(self.port)]
-        self.process = subprocess.Popen(
-            [self._program, "--dir", self.folder, "--bind", "127.0.0.1", "--daemonize", "no"]
-            + options,
-            stdout=(self.folder / "log").open("ab"),
-            stderr=subprocess.STDOUT,
-        )
+        options += ["--dir", str(self.folder), "--bind", "127.0.0.1"]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [self._program, *options], stdout=log, stderr=subprocess.STDOUT
+            )
         wait_until(self._answers)
 
     def kill(self) -> None:

@@ -16,7 +16,10 @@ async def open_store(url: str) -> Store:
         StoreConfigurationError: The URL names none, or the store cannot be used as it is; the
             message says what to do.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise StoreConfigurationError(f"The store's URL is malformed: write {KINDS}.") from error
     match parts.scheme:
         case "memory":
             from entitlements_server.stores.memory import MemoryStore  # noqa: PLC0415  # only one

@@ -11,6 +11,7 @@ from redis.backoff import NoBackoff
 from redis.crc import key_slot
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     ClusterDownError,
     MovedError,
     RedisClusterException,
@@ -20,7 +21,14 @@ from redis.exceptions import (
 )
 
 from entitlements_server.stores.redis.layout import TAGS
-from entitlements_server.stores.redis.node import Command, DownError, LostError, Node, UnfitError
+from entitlements_server.stores.redis.node import (
+    REFUSED,
+    Command,
+    DownError,
+    LostError,
+    Node,
+    UnfitError,
+)
 from entitlements_server.stores.redis.url import RedisUrl
 
 _REPLICA_WAIT_MS = 2000
@@ -117,7 +125,7 @@ class ClusterLink:
             places: dict[Node, list[int]] = {}
             for place, request in enumerate(requests):
                 places.setdefault(self._node_of(request.bucket), []).append(place)
-        except DownError as error:
+        except (DownError, UnfitError) as error:
             return [error] * len(requests)
         replicas = self._replicas if confirm else 0
         groups = await asyncio.gather(
@@ -194,7 +202,9 @@ class ClusterLink:
             for name in self._nodes.keys() - masters:
                 await self._nodes.pop(name).close()
             self._stale = False
-        except (RedisError, OSError) as error:
+        except (RedisError, RedisClusterException, OSError) as error:
+            if isinstance(error.__cause__, AuthenticationError):
+                raise UnfitError(REFUSED.format(name="cluster")) from error
             raise DownError("the cluster") from error
 
 

@@ -31,6 +31,9 @@ Command = Sequence[str | int | bytes]
 COMMIT = "commit"
 """Stands for `EVALSHA <digest of lua/commit.lua>` at the start of a command."""
 
+REFUSED = "The Redis {name} refuses the user or password in the store's URL."
+"""What is said of wrong credentials."""
+
 _SCRIPT = (resources.files(__package__) / "lua" / "commit.lua").read_text("utf-8")
 _CONNECT_SECONDS = 2.0
 _REPLY_SECONDS = 5.0
@@ -154,9 +157,7 @@ class Node:
             replies: list[Any] = await pipeline.execute(raise_on_error=False)
         except (AuthenticationError, AuthorizationError) as error:
             await self.forget()
-            raise UnfitError(
-                f"The Redis server {self.name} refuses the user or password in the store's URL."
-            ) from error
+            raise UnfitError(REFUSED.format(name=f"server {self.name}")) from error
         except (RedisError, OSError, TimeoutError) as error:
             await self.forget()
             raise LostError(self.name) from error

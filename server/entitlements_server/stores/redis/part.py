@@ -19,7 +19,7 @@ from entitlements_server.stores.redis.link import Request
 from entitlements_server.stores.redis.loading import Load
 from entitlements_server.stores.redis.node import COMMIT, Command
 
-_TURN_AFTER = 6
+_TURN_AFTER = 3
 """Conflicts after which a part asks for the next turn."""
 
 
@@ -60,7 +60,7 @@ class Part:
         names: Idempotency keys that the decision looks at.
         charges: Sequences of charges that it looks at.
         decide: The decision; it may be taken more than once.
-        name: Under which this part takes its turn.
+        name: Under which this part takes its turn: the stamp of its first attempt.
         done: The attempt that was stored, at the end.
         state: What the next decision is taken on; None has to be loaded.
         account: The account in it as it is stored.
@@ -75,7 +75,7 @@ class Part:
     names: Sequence[str]
     charges: Sequence[int]
     decide: Decide
-    name: str = field(default_factory=lambda: secrets.token_urlsafe(6))
+    name: str = ""
     done: Attempt | None = None
     state: State | None = None
     account: bytes = b""
@@ -120,9 +120,9 @@ class Part:
         transactions, result = self.decide(state)
         if not transactions and self.optimistic:
             return None
-        return Attempt(
-            secrets.token_urlsafe(6), transactions, result, state.account(self.keys.user_id), state
-        )
+        stamp = secrets.token_urlsafe(6)
+        self.name = self.name or stamp
+        return Attempt(stamp, transactions, result, state.account(self.keys.user_id), state)
 
     def request(self, attempt: Attempt) -> Request:
         """The command that stores an attempt."""
