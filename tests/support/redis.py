@@ -97,6 +97,16 @@ class RedisServer:
         assert self.process is not None
         self.process.send_signal(signal.SIGCONT)
 
+    def wait_for_replica(self) -> None:
+        """Wait until a replica has all that was written."""
+
+        def confirmed() -> bool:
+            with self.client() as client:
+                client.set("written", "", px=1)
+                return bool(client.execute_command("WAIT", 1, 1000) == 1)
+
+        wait_until(confirmed)
+
     def close(self) -> None:
         self.kill()
         shutil.rmtree(self.folder)
@@ -121,8 +131,9 @@ class RedisServer:
 class RedisClusterServers:
     """A Redis Cluster of real servers, three masters by default."""
 
-    def __init__(self, masters: int = 3, replicas: int = 0) -> None:
+    def __init__(self, masters: int = 3, replicas: int = 0, *, node_timeout_ms: int = 2000) -> None:
         self.nodes: list[RedisServer] = []
+        self._node_timeout_ms = node_timeout_ms
         try:
             self._start(masters, replicas)
         except BaseException:
@@ -139,7 +150,7 @@ class RedisClusterServers:
                 RedisServer(
                     cluster_enabled="yes",
                     cluster_port=str(free_port()),
-                    cluster_node_timeout="2000",
+                    cluster_node_timeout=str(self._node_timeout_ms),
                 )
             )
         for number, node in enumerate(self.nodes):

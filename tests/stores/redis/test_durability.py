@@ -4,7 +4,7 @@ from entitlements_server.stores.opening import open_store
 from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.redis import link
 from support.commands import commit, consume, top_up
-from support.redis import RedisServer, wait_until
+from support.redis import RedisServer
 
 
 async def refusal(url: str) -> str:
@@ -107,10 +107,9 @@ async def test_with_replicas_asked_for_nothing_is_acknowledged_without_them(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write is acknowledged once a replica has it; a replay of one waits for it just so."""
-    monkeypatch.setattr(link, "_REPLICA_WAIT_MS", 300)
+    monkeypatch.setattr(link, "_REPLICA_WAIT_MS", 1000)
     with RedisServer(replicaof=f"127.0.0.1 {own_server.port}") as replica:
-        with own_server.client() as client:
-            wait_until(lambda: client.execute_command("WAIT", 1, 100) == 1)
+        own_server.wait_for_replica()
         store = await open_store(f"{own_server.url}?replicas=1")
         await commit(store, top_up("ada", 10), consume("ada", "first"))
         with replica.client() as client:
@@ -122,8 +121,7 @@ async def test_with_replicas_asked_for_nothing_is_acknowledged_without_them(
         with pytest.raises(StoreUnavailableError):
             await commit(store, consume("ada", "second"))
         replica.start()
-        with own_server.client() as client:
-            wait_until(lambda: client.execute_command("WAIT", 1, 100) == 1)
+        own_server.wait_for_replica()
         await commit(store, consume("ada", "second"))
         assert (await store.account("ada")).balance == 6
         await store.close()
