@@ -7,6 +7,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -222,25 +223,28 @@ def test_grpcurl_calls_it_by_reflection_and_decodes_the_details_of_errors(
     assert '"required": "2"' in denied.stderr
 
 
-def test_ghz_loads_it_and_every_balance_adds_up(server: ServerProcess, tmp_path: Path) -> None:
-    """1,000 charges at 50 in flight over 10 users."""
-    with grpc.insecure_channel(server.address) as channel:
+def test_ghz_loads_it_and_every_balance_adds_up_even_after_a_kill(
+    store: str, tmp_path: Path
+) -> None:
+    """10,000 charges at 100 in flight over 1,000 users."""
+    users = [f"user-{number}" for number in range(1000)]
+    data = tmp_path / "requests.json"
+    data.write_text(json.dumps([{"user_id": one, "feature": "full_distribution"} for one in users]))
+    with (
+        ServerProcess("--store", store) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
         stub = EntitlementServiceStub(channel)
-        users = [f"user-{number}" for number in range(10)]
         for user_id in users:
             stub.SetBalance(pb.SetBalanceRequest(user_id=user_id, balance=10**9))
-        data = tmp_path / "requests.json"
-        data.write_text(
-            json.dumps([{"user_id": one, "feature": "full_distribution"} for one in users])
-        )
         report = subprocess.run(
             [
                 tool("ghz"),
                 "--insecure",
                 "--call=entitlements.v1.EntitlementService/Consume",
                 f"--data-file={data}",
-                "--concurrency=50",
-                "--total=1000",
+                "--concurrency=100",
+                "--total=10000",
                 "--format=json",
                 server.address,
             ],
@@ -249,14 +253,25 @@ def test_ghz_loads_it_and_every_balance_adds_up(server: ServerProcess, tmp_path:
             timeout=120,
             check=True,
         )
-        assert json.loads(report.stdout)["statusCodeDistribution"] == {"OK": 1000}
-        charges = 0
-        for user_id in users:
-            account = stub.GetAccount(pb.GetAccountRequest(user_id=user_id))
-            mine = account.transaction_count - 1
-            assert account.balance == 10**9 - 2 * mine
-            charges += mine
-        assert charges == 1000
+        assert json.loads(report.stdout)["statusCodeDistribution"] == {"OK": 10_000}
+        assert charges_that_add_up(stub, users) == 10_000
+        server.kill()
+    with (
+        ServerProcess("--store", store) as server,
+        grpc.insecure_channel(server.address) as channel,
+    ):
+        assert charges_that_add_up(EntitlementServiceStub(channel), users) == 10_000
+
+
+def charges_that_add_up(stub: Any, users: list[str]) -> int:
+    """The charges of all users, each of whose balance is 10^9 less 2 for each charge."""
+    charges = 0
+    for user_id in users:
+        account = stub.GetAccount(pb.GetAccountRequest(user_id=user_id))
+        mine = account.transaction_count - 1
+        assert account.balance == 10**9 - 2 * mine
+        charges += mine
+    return charges
 
 
 def test_the_port_is_given_back_at_once(server: ServerProcess) -> None:

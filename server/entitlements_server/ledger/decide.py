@@ -128,12 +128,11 @@ def _refund(
 ) -> Transaction | Replayed:
     if charge is None:
         raise TransactionNotFoundError(command.user_id, command.transaction_id)
-    charged = charge.transaction
-    if charged.kind is not Kind.CONSUME or charged.status is not Status.SUCCESS or not charged.cost:
+    if not charge.took_tokens:
         raise NotRefundableError(command.transaction_id)
     if charge.last_refund is not None and not charge.remaining:
         # All of it was given back: asking for all of it again changes nothing.
-        if command.amount in (0, charged.cost):
+        if command.amount in (0, charge.transaction.cost):
             return Replayed(charge.last_refund)
         raise _exceeds(charge, command.amount)
     if command.amount > charge.remaining:

@@ -4,8 +4,10 @@ Every store uses this: the memory store keeps one `State` for good; the others l
 what a group needs, decide, and make the new transactions durable.
 """
 
-from collections.abc import Iterable, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from entitlements_server.ledger.commands import Command, Refund
 from entitlements_server.ledger.decide import Outcome, Recorded, Rule
@@ -19,6 +21,9 @@ from entitlements_server.ledger.values import (
     sequence_of,
 )
 
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
 
 @dataclass(frozen=True, slots=True)
 class Needs:
@@ -30,15 +35,18 @@ class Needs:
 
     @classmethod
     def of_transactions(cls, transactions: Iterable[Transaction]) -> "Needs":
-        """Tell what taking in `transactions` needs: their users and the charges they refund."""
+        """Tell what taking in `transactions` needs: users, keys, and the charges they refund."""
         users: set[str] = set()
+        keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
         for transaction in transactions:
             users.add(transaction.user_id)
+            if transaction.binds_key:
+                keys.add((transaction.user_id, transaction.idempotency_key))
             sequence = sequence_of(transaction.refunded_transaction_id)
             if sequence is not None:
                 charges.add((transaction.user_id, sequence))
-        return cls(frozenset(users), frozenset(), frozenset(charges))
+        return cls(frozenset(users), frozenset(keys), frozenset(charges))
 
     @classmethod
     def of(cls, commands: Iterable[Command]) -> "Needs":
@@ -67,9 +75,17 @@ class State:
         charges: By (user id, sequence): transactions that refunds may name.
     """
 
-    accounts: dict[str, Account] = field(default_factory=dict)
-    keys: dict[tuple[str, str], Transaction] = field(default_factory=dict)
-    charges: dict[tuple[str, int], Charge] = field(default_factory=dict)
+    accounts: MutableMapping[str, Account] = field(default_factory=dict)
+    keys: MutableMapping[tuple[str, str], Transaction] = field(default_factory=dict)
+    charges: MutableMapping[tuple[str, int], Charge] = field(default_factory=dict)
+
+    def excerpt(self, needs: Needs) -> "State":
+        """Copy what is known of `needs`."""
+        return State(
+            _only(self.accounts, needs.users),
+            _only(self.keys, needs.keys),
+            _only(self.charges, needs.charges),
+        )
 
     def account(self, user_id: str) -> Account:
         """Return the account of a user: an empty one if nobody wrote to it."""
@@ -128,33 +144,52 @@ def account_after(account: Account, transaction: Transaction) -> Account:
 def check_next(state: State, transactions: Iterable[Transaction]) -> None:
     """Require that each transaction is the next one of its user, starting from `state`.
 
+    Args:
+        state: Knows at least `Needs.of_transactions(transactions)`; stays as it is.
+        transactions: For any users.
+
     Raises:
-        ValueError: One is not: its sequence or balances do not follow, or its charge is unknown.
+        ValueError: One is not: what it says contradicts the history before it.
     """
-    accounts: dict[str, Account] = {}
-    places: set[tuple[str, str]] = set()
+    after = State(
+        ChainMap({}, state.accounts), ChainMap({}, state.keys), ChainMap({}, state.charges)
+    )
     for transaction in transactions:
-        user_id = transaction.user_id
-        account = accounts.get(user_id) or state.account(user_id)
-        refunded = transaction.refunded_transaction_id
-        follows = (
-            transaction.sequence == account.transaction_count + 1
-            and transaction.balance_before == account.balance
-            and transaction.create_time_us >= account.update_time_us
-            and (
-                not refunded
-                or (user_id, refunded) in places
-                or state.charge(user_id, refunded) is not None
-            )
-        )
-        if not follows:
+        problem = _problem(after, transaction)
+        if problem:
             raise ValueError(
-                f"Transaction '{transaction.transaction_id}' does not follow the history of user"
-                f" '{user_id}', which has {account.transaction_count} transactions and a balance"
-                f" of {account.balance}."
+                f"Transaction '{transaction.transaction_id}' is not the next one of user"
+                f" '{transaction.user_id}': {problem}."
             )
-        accounts[user_id] = account_after(account, transaction)
-        places.add((user_id, transaction.transaction_id))
+        after.apply(transaction)
+
+
+def _problem(state: State, transaction: Transaction) -> str | None:
+    """Say in what way a transaction contradicts the history before it, if it does."""
+    account = state.account(transaction.user_id)
+    if transaction.sequence != account.transaction_count + 1:
+        return f"its sequence should be {account.transaction_count + 1}"
+    if transaction.balance_before != account.balance:
+        return f"the balance before it is {account.balance}, not {transaction.balance_before}"
+    if transaction.create_time_us < account.update_time_us:
+        return "it is older than the one before it"
+    key = (transaction.user_id, transaction.idempotency_key)
+    if transaction.binds_key and key in state.keys:
+        return f"its key '{transaction.idempotency_key}' is bound already"
+    refunded = transaction.refunded_transaction_id
+    if bool(refunded) != (transaction.kind is Kind.REFUND):
+        return "a refund, and nothing else, names a charge"
+    if refunded:
+        charge = state.charge(transaction.user_id, refunded)
+        if charge is None or not charge.took_tokens:
+            return f"'{refunded}' is no charge of that user"
+        if not 0 < transaction.amount <= charge.remaining:
+            return f"{charge.remaining} tokens remain of the charge it refunds"
+    return None
+
+
+def _only(mapping: Mapping[_Key, _Value], keys: Iterable[_Key]) -> dict[_Key, _Value]:
+    return {key: mapping[key] for key in keys if key in mapping}
 
 
 def decide_group(state: State, commands: Sequence[Command], rule: Rule) -> list[Outcome]:

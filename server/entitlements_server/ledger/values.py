@@ -120,6 +120,12 @@ class Charge:
     last_refund: Transaction | None = None
 
     @property
+    def took_tokens(self) -> bool:
+        """Whether it is a successful charge that was not free: only those can be refunded."""
+        charge = self.transaction
+        return charge.kind is Kind.CONSUME and charge.status is Status.SUCCESS and charge.cost > 0
+
+    @property
     def remaining(self) -> int:
         """Tokens that can still be given back."""
         return self.transaction.cost - self.refunded

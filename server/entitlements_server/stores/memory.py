@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.state import State, check_next, decide_group
+from entitlements_server.ledger.state import Needs, State, check_next, decide_group, recorded
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.port import AccountPage
 
@@ -21,7 +21,11 @@ class MemoryStore:
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
         """See the port."""
-        return decide_group(self._state, commands, rule)
+        # Decided on an excerpt: a rule that raises half-way leaves nothing behind.
+        outcomes = decide_group(self._state.excerpt(Needs.of(commands)), commands, rule)
+        for transaction in recorded(outcomes):
+            self._state.apply(transaction)
+        return outcomes
 
     async def account(self, user_id: str) -> Account:
         """See the port."""

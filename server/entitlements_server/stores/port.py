@@ -44,7 +44,8 @@ class Store(Protocol):
 
         Returns only when everything recorded is durable. Each user's part takes effect whole
         or not at all, on the state that all earlier commits left behind. `rule` may be called
-        more often than there are commands: only the last decision counts.
+        more often than there are commands: only the last decision counts. What `rule` raises
+        passes through.
         """
 
     async def account(self, user_id: str) -> Account:
@@ -59,7 +60,8 @@ class Store(Protocol):
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         """Read the newest transactions of a user with a sequence below `before`, newest first.
 
-        Returns `limit` (1 to MAX_PAGE) of them, or as many as there are. The time it takes
+        `before` is 1 to 2^53. Returns `limit` (1 to MAX_PAGE) of them, or as many as there are.
+        The time it takes
         depends on `limit` and not on the length of the history.
         """
 
@@ -83,4 +85,7 @@ class Store(Protocol):
         """Prove that the store can be reached: return if so."""
 
     async def close(self) -> None:
-        """Finish what is under way and let go of files, connections and locks."""
+        """Finish what is under way and let go of files, connections and locks.
+
+        May be called again, and then does nothing.
+        """

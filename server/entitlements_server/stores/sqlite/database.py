@@ -41,19 +41,37 @@ def migrations() -> list[str]:
 class Database:
     """A connection to a ledger file."""
 
-    def __init__(self, path: Path, *, read_only: bool = False, vfs: str | None = None) -> None:
-        flags = (
-            apsw.SQLITE_OPEN_READONLY
-            if read_only
-            else apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
-        )
+    def __init__(
+        self,
+        path: Path,
+        *,
+        create: bool = False,
+        read_only: bool = False,
+        vfs: str | None = None,
+    ) -> None:
+        flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
+        if create:
+            flags |= apsw.SQLITE_OPEN_CREATE
         self._connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
+        try:
+            self._set_up(path, read_only=read_only)
+        except BaseException:
+            self.close()
+            raise
+
+    def _set_up(self, path: Path, *, read_only: bool) -> None:
         self._connection.set_busy_timeout(_BUSY_MS)
         self._connection.pragma("cache_size", -_CACHE_KIB)
         self._connection.pragma("temp_store", "memory")
-        if not read_only:
-            self._connection.pragma("journal_mode", "wal")
-            self._connection.pragma("synchronous", "full")
+        if read_only:
+            return
+        # SQLite answers with another mode, and no error, where it cannot have this one.
+        if self._connection.pragma("journal_mode", "wal") != "wal":
+            raise StoreConfigurationError(
+                f"The ledger {path} is on a file system that has no shared memory: name a file on"
+                " a local disk."
+            )
+        self._connection.pragma("synchronous", "full")
 
     def close(self) -> None:
         """Close the connection, whatever state the disk is in."""
@@ -64,7 +82,8 @@ class Database:
         """Bring the schema up to date, each step whole or not at all.
 
         Raises:
-            StoreConfigurationError: The file is of a newer version than this program knows.
+            StoreConfigurationError: The file is of a newer version than this program knows, or
+                another program's.
         """
         steps = migrations() if steps is None else steps
         version = self._connection.pragma("user_version")
@@ -72,6 +91,10 @@ class Database:
             raise StoreConfigurationError(
                 f"The ledger {path} has schema version {version} and this server knows versions up"
                 f" to {len(steps)}: run the newer server that wrote it."
+            )
+        if not version and self._one("SELECT count(*) FROM sqlite_schema", ())[0]:
+            raise StoreConfigurationError(
+                f"The file {path} is the database of another program: name another file."
             )
         for number, step in enumerate(steps[version:], start=version + 1):
             with self._connection:

@@ -3,7 +3,6 @@
 import fcntl
 import os
 from pathlib import Path
-from typing import Self
 
 from entitlements_server.stores.port import StoreConfigurationError
 
@@ -20,31 +19,29 @@ class FileLock:
 
     def __init__(self, database: Path) -> None:
         path = database.with_name(database.name + ".lock")
+        self._file: int | None = None
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StoreConfigurationError(
-                f"The ledger {database} cannot be opened ({error.strerror}): its folder must exist"
-                " and be writable."
-            ) from error
-        try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+            os.ftruncate(self._file, 0)
+            os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        except BlockingIOError as error:
+            assert self._file is not None
             owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
-            os.close(self._file)
+            self.release()
             raise StoreConfigurationError(
                 f"The ledger {database} is in use by process {owner}: stop that one first, or name"
                 " another file."
             ) from error
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+        except OSError as error:
+            self.release()
+            raise StoreConfigurationError(
+                f"The ledger {database} cannot be opened ({error.strerror}): its folder must exist"
+                " and be writable."
+            ) from error
 
     def release(self) -> None:
-        """Let other processes have the ledger."""
-        os.close(self._file)
+        """Let other processes have the ledger. May be called again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None

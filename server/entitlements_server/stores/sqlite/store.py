@@ -6,16 +6,17 @@ durable. A group is decided on the writing thread, on a state that was put toget
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Self, TypeVar
 
 import apsw
+import structlog
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.state import Needs, State, check_next, decide_group, recorded
+from entitlements_server.ledger.state import Needs, State, recorded
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.port import (
     AccountPage,
@@ -25,7 +26,9 @@ from entitlements_server.stores.port import (
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.lock import FileLock
 from entitlements_server.stores.sqlite.tail import Tail
+from entitlements_server.stores.sqlite.writing import append, decide_and_write, recover
 
+_log = structlog.get_logger()
 _Result = TypeVar("_Result")
 
 GENERATION_SIZE = 4096
@@ -37,18 +40,23 @@ SLICE_SIZE = 256
 CACHED_ACCOUNTS = 100_000
 """Accounts kept in memory, about 30 MB: reading one of them needs no disk."""
 
+_FAILURES = (apsw.Error, OSError, MemoryError)
+"""After any of these it is unknown what is on disk and whether the connection still works."""
+
 
 class SqliteStore:
     """A ledger file. Make one with `open`."""
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
-        self._path = path
+        # A ledger that is reached by two names is still one ledger, with one lock.
+        self._path = path.resolve()
         self._vfs = vfs
-        self._lock = FileLock(path)
+        self._lock = FileLock(self._path)
         self._writing = ThreadPoolExecutor(1, "ledger-write")
         self._reading = ThreadPoolExecutor(1, "ledger-read")
         self._writer: Database | None = None
-        self._reader: Database | None = None
+        self._reader: Database | None = None  # belongs to the reading thread alone
+        self._closed = False
         self._turn = asyncio.Lock()
         self._tail = Tail()
         self._cache: OrderedDict[str, Account] = OrderedDict()
@@ -68,21 +76,22 @@ class SqliteStore:
         """
         store = cls(path, vfs)
         try:
-            await store._run(store._writing, store._recover)
-        except (StoreUnavailableError, StoreConfigurationError) as error:
+            store._writer = await store._run(
+                store._writing, lambda: recover(store._path, vfs, create=True)
+            )
+        except BaseException as error:
             await store.close()
-            if isinstance(error, StoreConfigurationError):
+            if isinstance(error, StoreConfigurationError) or not isinstance(error, Exception):
                 raise
             raise StoreConfigurationError(
                 f"The ledger {path} cannot be opened: it is not a ledger, it is damaged, or its"
-                f" disk is failing ({error.__cause__})."
+                f" disk is failing ({error.__cause__ or error!r})."
             ) from error
         return store
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
         """See the port."""
-        # What the thread has made durable must reach the memory, whoever still waits for it.
-        return await asyncio.shield(asyncio.ensure_future(self._commit(commands, rule)))
+        return await self._in_turn(lambda: self._commit(commands, rule))
 
     async def account(self, user_id: str) -> Account:
         """See the port."""
@@ -117,20 +126,24 @@ class SqliteStore:
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See the port. The cursor is the last user id read."""
-        async with self._turn:
-            await self._index_all()
-            page = await self._run(
-                self._writing, lambda: self._open_writer().accounts(cursor, limit)
-            )
+
+        async def read() -> list[Account]:
+            writer = await self._index_all()
+            return await self._run(self._writing, lambda: writer.accounts(cursor, limit))
+
+        page = await self._in_turn(read)
         return AccountPage(page, page[-1].user_id if len(page) == limit else "")
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
         """See the port."""
-        async with self._turn:
-            await self._index_all()
-            await self._run(self._writing, lambda: self._append(transactions))
+
+        async def write() -> None:
+            writer = await self._index_all()
+            await self._run(self._writing, lambda: append(writer, transactions))
             self._cache.clear()
             self._epoch += 1
+
+        await self._in_turn(write)
 
     async def ping(self) -> None:
         """See the port."""
@@ -138,57 +151,58 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See the port."""
+        await asyncio.shield(asyncio.ensure_future(self._close()))
+
+    async def _close(self) -> None:
         async with self._turn:
+            if self._closed:
+                return
+            await self._slice_done()
             try:
                 if self._writer is not None:
                     await self._index_all()
             except StoreUnavailableError:
                 pass  # It is in the journal; the next start will index it.
             finally:
-                self._close_databases()
+                self._closed = True
+                await asyncio.wait(map(asyncio.wrap_future, self._close_databases()))
                 self._writing.shutdown()
                 self._reading.shutdown()
                 self._lock.release()
 
+    async def _in_turn(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+        """Do `work` on the open file, and nothing else that writes meanwhile.
+
+        It completes even if its caller is cancelled: what the thread has made durable must reach
+        the memory, whoever still waits for it.
+        """
+
+        async def alone() -> _Result:
+            async with self._turn:
+                if self._writer is None:
+                    await self._reopen()
+                return await work()
+
+        return await asyncio.shield(asyncio.ensure_future(alone()))
+
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-        async with self._turn:
-            if self._writer is None:
-                await self._reopen()
-            state = State()
-            needs = self._tail.load(Needs.of(commands), state)
-            cached = {user_id for user_id in needs.users if user_id in self._cache}
-            state.accounts.update((user_id, self._cache[user_id]) for user_id in cached)
-            needs = Needs(needs.users - cached, needs.keys, needs.charges)
-            outcomes, position = await self._run(
-                self._writing, lambda: self._decide(commands, rule, state, needs)
-            )
-            transactions = recorded(outcomes)
-            if transactions:
-                self._tail.growing.take_in(transactions, state, position)
-                for transaction in transactions:
-                    self._remember(state.accounts[transaction.user_id])
-                self._index_some(2 * len(transactions))
-            return outcomes
-
-    def _decide(
-        self, commands: Sequence[Command], rule: Rule, state: State, needs: Needs
-    ) -> tuple[list[Outcome], int]:
-        database = self._open_writer()
-        if needs.users or needs.keys or needs.charges:
-            database.load(needs, state)
-        outcomes = decide_group(state, commands, rule)
-        transactions = recorded(outcomes)
-        return outcomes, database.write_journal(transactions) if transactions else 0
-
-    def _append(self, transactions: Sequence[Transaction]) -> None:
-        database = self._open_writer()
+        writer = self._writer
+        assert writer is not None
         state = State()
-        database.load(Needs.of_transactions(transactions), state)
-        check_next(state, transactions)
-        for transaction in transactions:
-            state.apply(transaction)
-        ordered = sorted(transactions, key=lambda one: (one.user_id, one.sequence))
-        database.index(ordered, state)
+        needs = self._tail.load(Needs.of(commands), state)
+        cached = {user_id for user_id in needs.users if user_id in self._cache}
+        state.accounts.update((user_id, self._cache[user_id]) for user_id in cached)
+        needs = Needs(needs.users - cached, needs.keys, needs.charges)
+        outcomes, position = await self._run(
+            self._writing, lambda: decide_and_write(writer, commands, rule, state, needs)
+        )
+        transactions = recorded(outcomes)
+        if transactions:
+            self._tail.growing.take_in(transactions, state, position)
+            for transaction in transactions:
+                self._remember(state.accounts[transaction.user_id])
+            self._index_some(2 * len(transactions))
+        return outcomes
 
     def _index_some(self, size: int) -> None:
         """Index a slice behind the next group, if a generation is due."""
@@ -200,103 +214,103 @@ class SqliteStore:
             self._slicing = asyncio.ensure_future(self._index_slice(max(size, SLICE_SIZE)))
 
     async def _index_slice(self, size: int) -> None:
-        generation = self._tail.indexing
-        assert generation is not None
+        generation, writer = self._tail.indexing, self._writer
+        if generation is None or writer is None:
+            return
         transactions = generation.take_slice(size)
         last = not generation.transactions
 
         def work() -> None:
-            database = self._open_writer()
-            database.index_later(transactions, generation.state)
+            writer.index_later(transactions, generation.state)
             if last:
-                database.trim_journal(generation.position)
+                writer.trim_journal(generation.position)
 
         try:
             await self._run(self._writing, work)
-        except StoreUnavailableError:
-            return  # The next commit opens the file again, which indexes the whole journal.
-        if last and self._tail.indexing is generation:
+        except Exception:  # noqa: BLE001  # whatever it was, the slice has to come back
+            _log.warning("Indexing failed: the ledger file is opened again.", exc_info=True)
+            # The slice is off the generation and not in the tables. Opening the file again, which
+            # the next call does, indexes the whole journal.
+            self._close_databases()
+            return
+        if last:
             self._tail.indexing = None
             self._epoch += 1
 
-    async def _index_all(self) -> None:
-        """Bring the tables up to date. The caller holds the turn."""
-        if self._writer is None:
-            await self._reopen()
+    async def _index_all(self) -> Database:
+        """Bring the tables up to date, and return the writer. The caller holds the turn."""
         while True:
-            if self._slicing is not None:
-                await self._slicing
-                self._slicing = None
+            await self._slice_done()
             if self._writer is None:
                 raise StoreUnavailableError("The journal could not be indexed.")
             if self._tail.indexing is None:
                 if not self._tail.growing.transactions:
-                    return
+                    return self._writer
                 self._tail.rotate()
             self._slicing = asyncio.ensure_future(self._index_slice(GENERATION_SIZE))
 
+    async def _slice_done(self) -> None:
+        if self._slicing is not None:
+            await self._slicing
+            self._slicing = None
+
     async def _reopen(self) -> None:
-        """Open the file again after a failure. All that was acknowledged is in the journal."""
-        await self._run(self._writing, self._recover)
+        """Open the file again after a failure. All that was acknowledged is in the journal.
+
+        The caller holds the turn.
+        """
+        if self._closed:
+            raise StoreUnavailableError("The ledger is closed.")
+        # A slice of the old journal must not meet the new one, whose positions begin anew.
+        await self._slice_done()
+        try:
+            # Without making a file: where the ledger is gone, an empty one must not take its place.
+            writer = await self._run(
+                self._writing, lambda: recover(self._path, self._vfs, create=False)
+            )
+        except StoreUnavailableError:
+            raise
+        except Exception as error:
+            raise StoreUnavailableError("The ledger file could not be opened again.") from error
+        self._writer = writer
         self._tail = Tail()
         self._cache.clear()
         self._epoch += 1
 
-    def _recover(self) -> None:
-        """Open the file and index what the journal still holds."""
-        database = Database(self._path, vfs=self._vfs)
-        try:
-            database.migrate(self._path)
-            # After a failed sync the disk may hold less than the page cache shows: write it anew.
-            database.checkpoint()
-            position, transactions = database.read_journal()
-            state = State()
-            database.load(Needs.of_transactions(transactions), state)
-            fresh = [
-                transaction
-                for transaction in transactions
-                if transaction.sequence > state.account(transaction.user_id).transaction_count
-            ]
-            for transaction in fresh:
-                state.apply(transaction)
-            fresh.sort(key=lambda one: (one.user_id, one.sequence))
-            database.index(fresh, state)
-            database.trim_journal(position)
-            self._reader = Database(self._path, read_only=True, vfs=self._vfs)
-        except BaseException:
-            database.close()
-            raise
-        self._writer = database
-
-    def _open_writer(self) -> Database:
-        if self._writer is None:
-            raise StoreUnavailableError("The ledger file is closed after a failure.")
-        return self._writer
-
     async def _read(self, work: Callable[[Database], _Result]) -> _Result:
-        if self._reader is None:
-            async with self._turn:
-                if self._reader is None:
-                    await self._reopen()
-        reader = self._reader
-        assert reader is not None
-        return await self._run(self._reading, lambda: work(reader))
+        if self._writer is None:
+            await self._in_turn(_nothing)
+        return await self._run(self._reading, lambda: work(self._open_reader()))
 
     async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
+        if self._closed:
+            raise StoreUnavailableError("The ledger is closed.")
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
-        except apsw.Error as error:
+        except _FAILURES as error:
             if thread is self._writing:
                 self._close_databases()
+            elif not self._closed:
+                self._reading.submit(self._close_reader)
             raise StoreUnavailableError("The ledger file could not be read or written.") from error
 
-    def _close_databases(self) -> None:
-        """Close both connections, each behind what its thread is doing."""
-        if self._writer is not None:
-            self._writing.submit(self._writer.close)
+    def _open_reader(self) -> Database:
+        if self._reader is None:
+            self._reader = Database(self._path, read_only=True, vfs=self._vfs)
+        return self._reader
+
+    def _close_reader(self) -> None:
         if self._reader is not None:
-            self._reading.submit(self._reader.close)
-        self._writer = self._reader = None
+            self._reader.close()
+            self._reader = None
+
+    def _close_databases(self) -> list[Future[None]]:
+        """Close both connections, each behind what its thread is doing."""
+        closing = [self._reading.submit(self._close_reader)]
+        if self._writer is not None:
+            closing.append(self._writing.submit(self._writer.close))
+            self._writer = None
+        return closing
 
     def _known_account(self, user_id: str) -> Account | None:
         return self._cache.get(user_id) or self._tail.account(user_id)
@@ -306,3 +320,7 @@ class SqliteStore:
         self._cache.move_to_end(account.user_id)
         if len(self._cache) > CACHED_ACCOUNTS:
             self._cache.popitem(last=False)
+
+
+async def _nothing() -> None:
+    """Work for a turn that is only taken to have the file open."""

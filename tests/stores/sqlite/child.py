@@ -1,0 +1,35 @@
+"""A process that commits until it is killed, and prints each transaction once it is durable."""
+
+import asyncio
+import sys
+from itertools import count
+from pathlib import Path
+
+from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.ledger.commands import TopUp
+from entitlements_server.ledger.decide import Recorded, decide
+from entitlements_server.stores.sqlite import SqliteStore
+from entitlements_server.stores.sqlite import store as sqlite_store
+
+
+async def main(path: Path) -> None:
+    # Small, so that slices are indexed all the time.
+    sqlite_store.GENERATION_SIZE = 20
+    sqlite_store.SLICE_SIZE = 4
+    store = await SqliteStore.open(path)
+    for number in count():
+        group = [
+            TopUp(user_id=f"u-{(number * 3 + place) % 7}", amount=1, idempotency_key=f"k-{number}")
+            for place in range(3)
+        ]
+        outcomes = await store.commit(
+            group, lambda *asked: decide(*asked, BUILT_IN, 1_790_000_000_000_000)
+        )
+        for outcome in outcomes:
+            assert isinstance(outcome, Recorded)
+            made = outcome.transaction
+            sys.stdout.write(f"{made.user_id} {made.transaction_id}\n")
+        sys.stdout.flush()
+
+
+asyncio.run(main(Path(sys.argv[1])))

@@ -1,0 +1,94 @@
+"""Histories made by the real rules, for tests of the ledger and of the stores."""
+
+from collections.abc import Sequence
+
+from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
+from entitlements_server.ledger.commands import Command
+from entitlements_server.ledger.decide import Outcome, Recorded, Refused, Replayed, Rule, decide
+from entitlements_server.ledger.errors import LedgerError
+from entitlements_server.ledger.state import State, decide_group
+from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.stores.port import Store
+
+NOW_US = 1_790_000_000_000_000
+"""Some moment of the year 2026."""
+
+
+def rule_at(now_us: int = NOW_US, catalogue: Catalogue = BUILT_IN) -> Rule:
+    """The real rules at a moment."""
+    return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)
+
+
+class Ledger:
+    """The rules on a state in memory, one command at a time."""
+
+    def __init__(self) -> None:
+        self.state = State()
+        self.history: list[Transaction] = []
+
+    def do(
+        self, command: Command, *, now_us: int = NOW_US, catalogue: Catalogue = BUILT_IN
+    ) -> Outcome:
+        [outcome] = decide_group(self.state, [command], rule_at(now_us, catalogue))
+        if isinstance(outcome, Recorded):
+            self.history.append(outcome.transaction)
+        return outcome
+
+    def record(self, command: Command, **at: int) -> Transaction:
+        return recorded(self.do(command, **at))
+
+    def account(self, user_id: str = "ada") -> Account:
+        return self.state.account(user_id)
+
+    def balance(self, user_id: str = "ada") -> int:
+        return self.account(user_id).balance
+
+
+def recorded(outcome: Outcome) -> Transaction:
+    """The new transaction that an outcome has to be."""
+    assert isinstance(outcome, Recorded), outcome
+    return outcome.transaction
+
+
+def replayed(outcome: Outcome) -> Transaction:
+    """The earlier transaction that an outcome has to be."""
+    assert isinstance(outcome, Replayed), outcome
+    return outcome.transaction
+
+
+def refused(outcome: Outcome) -> LedgerError:
+    """The error that an outcome has to be."""
+    assert isinstance(outcome, Refused), outcome
+    return outcome.error
+
+
+async def commit(store: Store, *commands: Command, now_us: int = NOW_US) -> list[Outcome]:
+    """Commit commands as one group, by the real rules."""
+    return await store.commit(commands, rule_at(now_us))
+
+
+async def record(store: Store, *commands: Command, now_us: int = NOW_US) -> list[Transaction]:
+    """Commit commands that all have to be recorded."""
+    return [recorded(outcome) for outcome in await commit(store, *commands, now_us=now_us)]
+
+
+async def whole_history(store: Store, user_id: str, page: int = 1000) -> Sequence[Transaction]:
+    """A user's history, oldest first, read page by page."""
+    found: list[Transaction] = []
+    before = 2**53
+    while part := await store.history(user_id, before, page):
+        found += part
+        before = part[-1].sequence
+    return found[::-1]
+
+
+async def all_accounts(store: Store, page: int = 1000) -> list[Account]:
+    """Every account, read page by page."""
+    found: list[Account] = []
+    cursor = ""
+    while True:
+        part = await store.accounts(cursor, page)
+        found += part.accounts
+        cursor = part.next_cursor
+        if not cursor:
+            return found

@@ -1,0 +1,65 @@
+"""The kinds of store that the contract holds for, each opened the same way."""
+
+import asyncio
+from pathlib import Path
+from typing import Protocol, Self
+
+from entitlements_server.stores.memory import MemoryStore
+from entitlements_server.stores.port import Store
+from entitlements_server.stores.sqlite import SqliteStore
+
+
+class Kind(Protocol):
+    """One place where a ledger is kept.
+
+    Attributes:
+        durable: Whether what was closed can be opened again.
+    """
+
+    durable: bool
+
+    async def open(self) -> Store:
+        """Open the ledger at this place: the one that was there before, if any."""
+
+    async def abandon(self, store: Store) -> None:
+        """End a store of this place as a crash would: nothing is finished first."""
+
+    def fresh(self) -> Self:
+        """Another place of the same kind, with nothing in it."""
+
+
+class MemoryKind:
+    durable = False
+
+    async def open(self) -> Store:
+        return MemoryStore()
+
+    async def abandon(self, store: Store) -> None:
+        await store.close()
+
+    def fresh(self) -> Self:
+        return type(self)()
+
+
+class SqliteKind:
+    durable = True
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._copies = 0
+
+    async def open(self) -> SqliteStore:
+        return await SqliteStore.open(self.path)
+
+    async def abandon(self, store: Store) -> None:
+        assert isinstance(store, SqliteStore)
+        await store._slice_done()
+        store._closed = True
+        await asyncio.wait(map(asyncio.wrap_future, store._close_databases()))
+        store._writing.shutdown()
+        store._reading.shutdown()
+        store._lock.release()
+
+    def fresh(self) -> Self:
+        self._copies += 1
+        return type(self)(self.path.with_suffix(f".{self._copies}"))
