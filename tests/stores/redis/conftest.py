@@ -4,21 +4,7 @@ import pytest
 
 from entitlements_server.stores.opening import open_store
 from entitlements_server.stores.port import Store
-from support.redis import RedisClusterServers, RedisServer, flush, started
-
-
-@pytest.fixture(scope="session")
-def one_server() -> Iterator[RedisServer]:
-    with started("redis") as servers:
-        assert isinstance(servers, RedisServer)
-        yield servers
-
-
-@pytest.fixture(scope="session")
-def three_servers() -> Iterator[RedisClusterServers]:
-    with started("cluster") as servers:
-        assert isinstance(servers, RedisClusterServers)
-        yield servers
+from support.redis import RedisClusterServers, RedisServer, flush
 
 
 @pytest.fixture(params=["redis", "cluster"])

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from entitlements_server.stores.port import StoreUnavailableError
 from entitlements_server.stores.redis.link import Link, MisplacedError, Request
 from entitlements_server.stores.redis.node import LostError
 from entitlements_server.stores.redis.writing import unavailable
@@ -31,6 +32,7 @@ class Reader:
         self._link = link
         self._queue: deque[_Read] = deque()
         self._running: asyncio.Task[None] | None = None
+        self._closed = False
 
     async def read(self, requests: Sequence[Request]) -> list[Any]:
         """Execute requests, all begun after this call.
@@ -55,11 +57,14 @@ class Reader:
         raise AssertionError  # the loop returns or raises
 
     async def close(self) -> None:
-        """Finish what is under way."""
+        """Finish what is under way, and take no more."""
+        self._closed = True
         if self._running is not None:
             await self._running
 
     async def _submit(self, requests: Sequence[Request]) -> list[Any]:
+        if self._closed:
+            raise StoreUnavailableError("The ledger is closed.")
         loop = asyncio.get_running_loop()
         read = _Read(requests, loop.create_future())
         self._queue.append(read)

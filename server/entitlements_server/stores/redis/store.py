@@ -1,8 +1,8 @@
 """The Redis store: the port, on a link to one server or to a cluster."""
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Self
 
 from redis.exceptions import ResponseError
@@ -20,6 +20,7 @@ from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.port import (
     AccountPage,
     StoreConfigurationError,
+    StoreUnavailableError,
 )
 from entitlements_server.stores.redis.layout import (
     BUCKETS,
@@ -31,6 +32,7 @@ from entitlements_server.stores.redis.layout import (
 )
 from entitlements_server.stores.redis.link import ClusterLink, Link, Request, SingleLink
 from entitlements_server.stores.redis.loading import at
+from entitlements_server.stores.redis.node import Command as RedisCommand
 from entitlements_server.stores.redis.node import DownError, LostError, UnfitError
 from entitlements_server.stores.redis.part import Decide, Part
 from entitlements_server.stores.redis.reading import Reader
@@ -40,7 +42,7 @@ from entitlements_server.stores.redis.writing import Writer, unavailable
 CACHED_ACCOUNTS = 100_000
 """Accounts kept in memory, about 50 MB: what a decision is taken on before it is confirmed."""
 
-_BUCKETS_AT_ONCE = 128
+_BUCKETS_AT_ONCE = 256
 
 
 class RedisStore:
@@ -55,6 +57,8 @@ class RedisStore:
         self._cache: OrderedDict[str, tuple[Account, bytes]] = OrderedDict()
         self._writer = Writer(self._link, self._remember, confirm=url.replicas > 0)
         self._reader = Reader(self._link)
+        self._writes: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     @classmethod
     async def open(cls, url: str) -> Self:
@@ -92,7 +96,7 @@ class RedisStore:
             if cached := self._cache.get(user_id):
                 part.guess(*cached)
             parts.append(part)
-        await self._writer.write(parts)
+        await self._write(parts)
         outcomes: list[Any] = [None] * len(commands)
         for part, mine in zip(parts, places.values(), strict=True):
             assert part.done is not None
@@ -144,41 +148,13 @@ class RedisStore:
         """See the port. The cursor is a bucket, and the last user id read in it, if any."""
         number, _, behind = cursor.partition(":")
         bucket = int(number or 0)
-        buckets = range(bucket, min(bucket + _BUCKETS_AT_ONCE, BUCKETS))
-        lows = [f"({behind}" if behind and one == bucket else "-" for one in buckets]
-        counts = await self._reader.read(
-            [
-                Request(one, ("ZLEXCOUNT", f"{TAGS[one]}:users", low, "+"))
-                for one, low in zip(buckets, lows, strict=True)
-            ]
-        )
-        # As many buckets as fill the page: the last of them maybe not to its end.
-        enough = next((n for n, sum_ in enumerate(accumulate(counts), 1) if sum_ >= limit), None)
-        chosen = list(zip(buckets, lows, strict=True))[:enough]
-        members: list[list[bytes]] = await self._reader.read(
-            [
-                Request(one, ("ZRANGEBYLEX", f"{TAGS[one]}:users", low, "+", "LIMIT", 0, limit))
-                for one, low in chosen
-                if counts[one - bucket]
-            ]
-        )
-        filled = [one for one, _ in chosen if counts[one - bucket]]
-        accounts: list[Account] = []
-        texts = await self._reader.read(
-            [
-                Request(one, ("HMGET", f"{TAGS[one]}:accounts", *users))
-                for one, users in zip(filled, members, strict=True)
-                if users
-            ]
-        )
-        for users, rows in zip([users for users in members if users], texts, strict=True):
-            accounts += (
-                read_account(user.decode(), row) for user, row in zip(users, rows, strict=True)
-            )
-        if enough is not None and members and len(members[-1]) == limit:
-            return AccountPage(accounts, f"{filled[-1]}:{members[-1][-1].decode()}")
-        following = chosen[-1][0] + 1
-        return AccountPage(accounts, f"{following}:" if following < BUCKETS else "")
+        found: list[Account] = []
+        while bucket < BUCKETS:
+            some, bucket, behind = await self._accounts(bucket, behind, limit - len(found))
+            found += some
+            if len(found) >= limit:
+                break
+        return AccountPage(found, f"{bucket}:{behind}" if bucket < BUCKETS else "")
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
         """See the port. None is stored unless another server writes for the same users."""
@@ -192,7 +168,7 @@ class RedisStore:
             # Before any of them is stored, each has to be the next of its user.
             assert part.state is not None
             check_next(part.state, by_user[part.keys.user_id])
-        await self._writer.write(parts)
+        await self._write(parts)
 
     async def ping(self) -> None:
         """See the port. Every master of a cluster has to answer."""
@@ -203,8 +179,63 @@ class RedisStore:
 
     async def close(self) -> None:
         """See the port."""
+        self._closed = True
+        await asyncio.gather(*self._writes, return_exceptions=True)
         await self._reader.close()
         await self._link.close()
+
+    async def _write(self, parts: Sequence[Part]) -> None:
+        """Store parts, and be waited for by `close`."""
+        if self._closed:
+            raise StoreUnavailableError("The ledger is closed.")
+        write = asyncio.ensure_future(self._writer.write(parts))
+        self._writes.add(write)
+        write.add_done_callback(self._writes.discard)
+        await write
+
+    async def _accounts(
+        self, bucket: int, behind: str, limit: int
+    ) -> tuple[list[Account], int, str]:
+        """Read about `limit` accounts from some buckets on; tell the place to go on from."""
+        last = min(bucket + _BUCKETS_AT_ONCE, BUCKETS)
+        lows = dict.fromkeys(range(bucket, last), "-")
+        if behind:
+            lows[bucket] = f"({behind}"
+        counts = await self._reader.read(
+            [
+                Request(one, ("ZLEXCOUNT", f"{TAGS[one]}:users", low, "+"))
+                for one, low in lows.items()
+            ]
+        )
+        # As many whole buckets as fit into the page, and then a piece of one.
+        chosen: dict[int, RedisCommand] = {}
+        partial = False
+        for one, count in zip(lows, counts, strict=True):
+            if count and limit <= 0:
+                last = one
+                break
+            if count:
+                partial = count > limit
+                piece = ("LIMIT", 0, limit) if partial else ()
+                chosen[one] = ("ZRANGEBYLEX", f"{TAGS[one]}:users", lows[one], "+", *piece)
+                limit -= count
+        members: list[list[bytes]] = await self._reader.read(
+            [Request(one, command) for one, command in chosen.items()]
+        )
+        rows = await self._reader.read(
+            [
+                Request(one, ("HMGET", f"{TAGS[one]}:accounts", *users))
+                for one, users in zip(chosen, members, strict=True)
+            ]
+        )
+        accounts = [
+            read_account(user.decode(), row)
+            for users, texts in zip(members, rows, strict=True)
+            for user, row in zip(users, texts, strict=True)
+        ]
+        if partial:
+            return accounts, list(chosen)[-1], members[-1][-1].decode()
+        return accounts, last, ""
 
     def _remember(self, account: Account, text: bytes) -> None:
         self._cache[account.user_id] = account, text
