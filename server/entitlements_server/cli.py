@@ -6,14 +6,25 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from entitlements_server.catalogue_file import CatalogueFileError
+from entitlements_server.copying import Copied, CopyError
+from entitlements_server.copying import copy as copy_ledger
 from entitlements_server.logs import configure_logs
 from entitlements_server.server import ListenError, running
 from entitlements_server.service.handlers import SERVICE
 from entitlements_server.settings import Settings, SettingsError, read_settings
-from entitlements_server.stores.opening import masked
-from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.opening import masked, open_store
+from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
 
 app = typer.Typer(
     help="Token entitlements over gRPC. Tokens buy depth of analysis.",
@@ -85,6 +96,56 @@ async def _serve(settings: Settings) -> None:
         await stop.wait()
         typer.echo("Stopping: finishing the calls in flight.")
     typer.echo("Stopped.")
+
+
+@app.command()
+def copy(
+    *,
+    source: Annotated[str, typer.Option("--from", help="The store's URL that has the ledger.")],
+    target: Annotated[str, typer.Option("--to", help="The URL of an empty store.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a copy that was interrupted.")
+    ] = False,
+) -> None:
+    """Copy a whole ledger to another store, and verify it. Stop the servers on it first."""
+    configure_logs("console", "warning")
+    try:
+        copied = asyncio.run(_copy(source, target, resume=resume))
+    except (CopyError, StoreConfigurationError) as error:
+        _give_up(str(error))
+    except StoreUnavailableError:
+        _give_up("A store cannot be reached any more. Mend it, then copy again with --resume.")
+    typer.echo(
+        f"Copied {copied.appended:,} transactions. The target is the same as the source:"
+        f" {copied.accounts:,} accounts, {copied.transactions:,} transactions,"
+        f" {copied.balance:,} tokens."
+    )
+
+
+async def _copy(source_url: str, target_url: str, *, resume: bool) -> Copied:
+    source = await open_store(source_url)
+    try:
+        target = await open_store(target_url)
+        try:
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            ) as progress:
+                tasks: dict[str, TaskID] = {}
+
+                def step(what: str, done: int, total: int) -> None:
+                    if what not in tasks:
+                        tasks[what] = progress.add_task(what, total=total)
+                    progress.update(tasks[what], completed=done)
+
+                return await copy_ledger(source, target, resume=resume, step=step)
+        finally:
+            await target.close()
+    finally:
+        await source.close()
 
 
 def _give_up(problem: str) -> NoReturn:
