@@ -1,13 +1,14 @@
 """Real Redis servers on free ports of loopback."""
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -52,11 +53,12 @@ class RedisServer:
     By default it promises what a ledger wants: everything is synced before it is answered.
     """
 
-    def __init__(self, **config: str) -> None:
+    def __init__(self, *, environment: Mapping[str, str] | None = None, **config: str) -> None:
         self._program = tool("redis-server")
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self.port = free_port()
         self.config = _LEDGER | config
+        self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
 
@@ -78,7 +80,10 @@ class RedisServer:
         options += ["--dir", str(self.folder), "--bind", "127.0.0.1"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self._program, *options], stdout=log, stderr=subprocess.STDOUT
+                [self._program, *options],
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=self._environment,
             )
         wait_until(self._answers)
 
