@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 import grpc
 
-from entitlements_server.ledger.values import Kind, Status, Transaction
+from entitlements_server.ledger.values import Kind, Status, Transaction, sequence_of
 from entitlements_server.stores.opening import open_store
 from support.commands import history
 from support.processes import ServerProcess
@@ -186,7 +186,7 @@ async def kill_and_count(
     """
     tally, stop = Tally(), asyncio.Event()
     losses: list[int] = []
-    lost: set[str] = set()
+    checked = 0
     async with serving(url, servers) as apis:
         for number in range(8):
             await apis[0].TopUp(user_id=user_of(number), amount=10**9, idempotency_key="top-up")
@@ -196,17 +196,17 @@ async def kill_and_count(
                 await more(tally, random.randint(50, 400))
                 redis.kill()
                 while_down()
-                told = dict(tally.acknowledged)
+                told = list(tally.acknowledged.items())
                 await asyncio.to_thread(redis.start)
-                gone = await missing(redis, told) - lost
-                losses.append(len(gone))
-                lost |= gone
+                losses.append(len(await missing(redis, dict(told[checked:]))))
+                checked = len(told)
                 progress(kill)
             await more(tally, 50)
         finally:
             stop.set()
             await load
     assert not tally.other, tally.other
+    gone = await missing(redis, tally.acknowledged)
     by_key: Counter[str] = Counter()
     store = await open_store(url)
     for number in range(8):
@@ -219,7 +219,7 @@ async def kill_and_count(
     return Verdict(
         kills=kills,
         acknowledged=len(tally.acknowledged),
-        lost=sum(losses),
+        lost=len(gone),
         doubled=sum(count > 1 for count in by_key.values()),
         unavailable=tally.unavailable,
         losses=losses,
@@ -237,14 +237,18 @@ async def more(tally: Tally, count: int) -> None:
 async def missing(redis: RedisServer, told: dict[str, str]) -> set[str]:
     """The keys that were acknowledged and that the server does not have under that transaction."""
     store = await open_store(redis.url + "?durability=none")
-    there: dict[str, str] = {}
-    for number in range(8):
-        user = user_of(number)
-        for one in await history(store, user):
-            if _is_charge(one):
-                there[f"{user} {one.idempotency_key}"] = one.transaction_id
+    found = await asyncio.gather(
+        *(
+            store.transaction(key.partition(" ")[0], sequence_of(transaction_id) or 0)
+            for key, transaction_id in told.items()
+        )
+    )
     await store.close()
-    return {key for key, transaction_id in told.items() if there.get(key) != transaction_id}
+    return {
+        key
+        for (key, transaction_id), one in zip(told.items(), found, strict=True)
+        if one is None or one.transaction_id != transaction_id
+    }
 
 
 def _is_charge(one: Transaction) -> bool:
