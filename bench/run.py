@@ -21,7 +21,7 @@ from raw_inserts import raw_inserts
 from report import save, show
 from rich.console import Console
 from rich.progress import Progress
-from servers import serving
+from servers import serving, warm_up
 from workloads import CONSUME, WORKLOADS, Workload
 
 # A table of figures is of no use when it wraps.
@@ -117,6 +117,7 @@ async def _measure(
         facts["starts"][stored] = {"ready_s": server.ready_s, "memory_mib": server.memory_mib()}
         load = generator(server.address, plan.connections)
         facts["generator"] = load.name
+        await warm_up(server)
         with Progress(console=console) as progress:
             paced = plan.paced and "consume" in plan.workloads
             turns = 2 * plan.rounds * (len(plan.workloads) + paced)

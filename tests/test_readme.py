@@ -8,7 +8,7 @@ from pathlib import Path
 from support.processes import ServerProcess, tool
 
 README = Path(__file__).parents[1] / "README.md"
-CHANGING = re.compile(r"\b(\d+-)[a-z2-7]{16}\b|\d{4}-\d\d-\d\dT[\d:.]+Z")
+CHANGING = re.compile(r"\b(\d+-)[0-9a-f]{20}\b|\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 
 def session() -> list[tuple[str, str]]:

@@ -1,1 +1,74 @@
-"""Tokens buy depth of analysis."""
+"""The client of the entitlement service: tokens buy depth of analysis.
+
+    from entitlements import EntitlementClient, FeatureTier
+
+    with EntitlementClient("127.0.0.1:50051") as client:
+        with client.require_tokens(user_id="ada", feature=FeatureTier.FULL_DISTRIBUTION) as tx:
+            ...  # the work that was paid for; an exception gives the tokens back
+
+A call that fails never grants anything: see `EntitlementError`. The stubs of the contract are in
+`entitlements.v1`, the gate for FastAPI is in `entitlements.fastapi`.
+"""
+
+from entitlements._aio import AsyncCharge, AsyncEntitlementClient
+from entitlements._channel import Tls
+from entitlements._errors import (
+    AccessDeniedError,
+    BalanceLimitExceededError,
+    CallerRefusedError,
+    ChargeRefundedError,
+    EntitlementError,
+    IdempotencyKeyReusedError,
+    InvalidRequestError,
+    NotRefundableError,
+    RateLimitedError,
+    RefundExceedsChargeError,
+    ServiceError,
+    ServiceUnavailableError,
+    TransactionNotFoundError,
+    UnexpectedServiceError,
+    UnknownFeatureError,
+)
+from entitlements._gate import Charge
+from entitlements._sync import EntitlementClient
+from entitlements._values import (
+    Access,
+    Account,
+    ConsumeRequest,
+    Feature,
+    FeatureTier,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
+)
+
+__all__ = [
+    "Access",
+    "AccessDeniedError",
+    "Account",
+    "AsyncCharge",
+    "AsyncEntitlementClient",
+    "BalanceLimitExceededError",
+    "CallerRefusedError",
+    "Charge",
+    "ChargeRefundedError",
+    "ConsumeRequest",
+    "EntitlementClient",
+    "EntitlementError",
+    "Feature",
+    "FeatureTier",
+    "IdempotencyKeyReusedError",
+    "InvalidRequestError",
+    "NotRefundableError",
+    "RateLimitedError",
+    "RefundExceedsChargeError",
+    "ServiceError",
+    "ServiceUnavailableError",
+    "Tls",
+    "Transaction",
+    "TransactionKind",
+    "TransactionNotFoundError",
+    "TransactionStatus",
+    "UnexpectedServiceError",
+    "UnknownFeatureError",
+]

@@ -29,9 +29,9 @@ from support.kinds import Kind as StoreKind
 PROFILES = {
     # Shrinking takes minutes where each step is a sync: that is for the other profile.
     "quick": settings(
-        max_examples=25, stateful_step_count=25, phases=[Phase.reuse, Phase.generate]
+        max_examples=15, stateful_step_count=25, phases=[Phase.reuse, Phase.generate]
     ),
-    "thorough": settings(max_examples=300, stateful_step_count=60),
+    "thorough": settings(max_examples=100, stateful_step_count=60),
 }
 SETTINGS = settings(
     PROFILES[os.environ.get("HYPOTHESIS_PROFILE", "quick")],

@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
-from entitlements_server.ledger.commands import Command
+from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
 from entitlements_server.ledger.decide import Outcome, Recorded, Refused, Replayed, Rule, decide
 from entitlements_server.ledger.errors import LedgerError
 from entitlements_server.ledger.state import State, decide_group
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.port import Store
+
+CHARGE = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
+"""A charge of 2 tokens that can be retried."""
 
 NOW_US = 1_790_000_000_000_000
 """Some moment of the year 2026."""
@@ -92,3 +95,19 @@ async def all_accounts(store: Store, page: int = 1000) -> list[Account]:
         cursor = part.next_cursor
         if not cursor:
             return found
+
+
+def top_ups(count: int, user_id: str = "ada") -> list[Command]:
+    """So many top-ups of one token each."""
+    return [TopUp(user_id=user_id, amount=1, reason=f"number {n}") for n in range(1, count + 1)]
+
+
+async def append_two_histories(store: Store) -> list[Transaction]:
+    """Append the histories of two users, made elsewhere; `CHARGE` is the second transaction."""
+    ledger = Ledger()
+    ledger.record(SetBalance(user_id="ada", balance=10))
+    charge = ledger.record(CHARGE)
+    ledger.record(TopUp(user_id="bob", amount=7, idempotency_key="k-1"))
+    ledger.record(Refund(user_id="ada", transaction_id=charge.transaction_id, amount=1))
+    await store.append(ledger.history)
+    return ledger.history

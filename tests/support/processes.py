@@ -42,13 +42,13 @@ class ServerProcess:
 
     def __exit__(self, *exc: object) -> None:
         self.kill()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """SIGKILL; nothing is finished and nothing is said."""
         self.process.kill()
         self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def stop(self) -> int:
         """SIGTERM; returns the exit status, and `output` is complete."""

@@ -4,7 +4,6 @@ A transaction is the only thing that is ever recorded. Accounts, bound keys and 
 all follow from the transactions of one user, in order: see `state.py`.
 """
 
-import base64
 from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
@@ -88,8 +87,7 @@ class Transaction:
         names another one that took the same place, say after a restore from a backup.
         """
         identity = f"{self.user_id} {self.sequence} {self.create_time_us}".encode()
-        digest = base64.b32encode(blake2b(identity, digest_size=10).digest())
-        return f"{self.sequence}-{digest.decode().lower()}"
+        return f"{self.sequence}-{blake2b(identity, digest_size=10).hexdigest()}"
 
     @property
     def binds_key(self) -> bool:

@@ -41,28 +41,32 @@ def account_message(account: Account) -> pb.Account:
     return message
 
 
-def transaction_message(transaction: Transaction) -> pb.Transaction:
-    """Translate a transaction."""
-    return pb.Transaction(
-        transaction_id=transaction.transaction_id,
-        user_id=transaction.user_id,
-        sequence=transaction.sequence,
-        # The numbers of the ledger are those of the contract.
-        kind=transaction.kind.value,  # type: ignore[arg-type]
-        status=transaction.status.value,  # type: ignore[arg-type]
-        feature=transaction.feature,
-        cost=transaction.cost,
-        amount=transaction.amount,
-        balance_before=transaction.balance_before,
-        balance_after=transaction.balance_after,
-        create_time=_timestamp(transaction.create_time_us),
-        event_id=transaction.event_id,
-        idempotency_key=transaction.idempotency_key,
-        reason=transaction.reason,
-        refunded_transaction_id=transaction.refunded_transaction_id,
-        caller=transaction.caller,
-        catalogue_version=transaction.catalogue_version,
-    )
+def put_transaction(message: pb.Transaction, transaction: Transaction) -> None:
+    """Write a transaction into an empty message.
+
+    That is twice as fast as building one and copying it into the response, and every charge is
+    answered with one. Fields that are empty or zero are so already.
+    """
+    message.transaction_id = transaction.transaction_id
+    message.user_id = transaction.user_id
+    message.sequence = transaction.sequence
+    # The numbers of the ledger are those of the contract.
+    message.kind = transaction.kind  # type: ignore[assignment]
+    message.status = transaction.status  # type: ignore[assignment]
+    message.feature = transaction.feature
+    message.cost = transaction.cost
+    message.amount = transaction.amount
+    message.balance_before = transaction.balance_before
+    message.balance_after = transaction.balance_after
+    seconds, microseconds = divmod(transaction.create_time_us, 1_000_000)
+    message.create_time.seconds = seconds
+    message.create_time.nanos = microseconds * 1000
+    message.event_id = transaction.event_id
+    message.idempotency_key = transaction.idempotency_key
+    message.reason = transaction.reason
+    message.refunded_transaction_id = transaction.refunded_transaction_id
+    message.caller = transaction.caller
+    message.catalogue_version = transaction.catalogue_version
 
 
 def _timestamp(time_us: int) -> Timestamp:

@@ -15,16 +15,18 @@ from entitlements_server.ledger.errors import (
     LedgerError,
     TransactionNotFoundError,
 )
-from entitlements_server.ledger.values import Transaction, sequence_of
+from entitlements_server.ledger.values import sequence_of
 from entitlements_server.service.messages import (
     access_message,
     account_message,
     feature_message,
-    transaction_message,
+    put_transaction,
 )
 from entitlements_server.service.paging import HistoryQuery
 from entitlements_server.service.status import answer
 from entitlements_server.stores.port import Store
+
+_WriteResponse = pb.ConsumeResponse | pb.RefundResponse | pb.TopUpResponse | pb.SetBalanceResponse
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +69,9 @@ class Servicer:
 
     async def consume(self, request: pb.ConsumeRequest, call: Call) -> pb.ConsumeResponse:
         """Charge for one use of a feature."""
-        transaction, replayed = await self._write(_consume(request, call), call)
-        return pb.ConsumeResponse(transaction=transaction, replayed=replayed)
+        response = pb.ConsumeResponse()
+        await self._write(_consume(request, call), call, response)
+        return response
 
     async def batch_consume(
         self, request: pb.BatchConsumeRequest, call: Call
@@ -87,11 +90,11 @@ class Servicer:
         if commands:
             outcomes = await self._engine.submit(commands, call.deadline)
         rest = iter(outcomes)
-        results = [
-            _result(Refused(one) if isinstance(one, LedgerError) else next(rest))
-            for one in attempts
-        ]
-        return pb.BatchConsumeResponse(results=results)
+        response = pb.BatchConsumeResponse()
+        for attempt in attempts:
+            outcome = Refused(attempt) if isinstance(attempt, LedgerError) else next(rest)
+            _put_result(response.results.add(), outcome)
+        return response
 
     async def refund(self, request: pb.RefundRequest, call: Call) -> pb.RefundResponse:
         """Give back tokens of a charge."""
@@ -103,8 +106,9 @@ class Servicer:
             idempotency_key=request.idempotency_key,
             caller=call.caller,
         )
-        transaction, replayed = await self._write(command, call)
-        return pb.RefundResponse(transaction=transaction, replayed=replayed)
+        response = pb.RefundResponse()
+        await self._write(command, call, response)
+        return response
 
     async def top_up(self, request: pb.TopUpRequest, call: Call) -> pb.TopUpResponse:
         """Add tokens."""
@@ -115,8 +119,9 @@ class Servicer:
             idempotency_key=request.idempotency_key,
             caller=call.caller,
         )
-        transaction, replayed = await self._write(command, call)
-        return pb.TopUpResponse(transaction=transaction, replayed=replayed)
+        response = pb.TopUpResponse()
+        await self._write(command, call, response)
+        return response
 
     async def set_balance(self, request: pb.SetBalanceRequest, call: Call) -> pb.SetBalanceResponse:
         """Set the balance."""
@@ -127,8 +132,9 @@ class Servicer:
             idempotency_key=request.idempotency_key,
             caller=call.caller,
         )
-        transaction, replayed = await self._write(command, call)
-        return pb.SetBalanceResponse(transaction=transaction, replayed=replayed)
+        response = pb.SetBalanceResponse()
+        await self._write(command, call, response)
+        return response
 
     async def get_account(self, request: pb.GetAccountRequest, _: Call) -> resources_pb2.Account:
         """Read an account."""
@@ -145,7 +151,9 @@ class Servicer:
         found = await self._store.transaction(request.user_id, sequence) if sequence else None
         if found is None or found.transaction_id != request.transaction_id:
             raise TransactionNotFoundError(request.user_id, request.transaction_id)
-        return transaction_message(found)
+        message = resources_pb2.Transaction()
+        put_transaction(message, found)
+        return message
 
     async def list_transactions(
         self, request: pb.ListTransactionsRequest, _: Call
@@ -160,9 +168,10 @@ class Servicer:
             status=request.status,
         )
         transactions, next_page_token = await query.read(self._store)
-        return pb.ListTransactionsResponse(
-            transactions=map(transaction_message, transactions), next_page_token=next_page_token
-        )
+        response = pb.ListTransactionsResponse(next_page_token=next_page_token)
+        for transaction in transactions:
+            put_transaction(response.transactions.add(), transaction)
+        return response
 
     async def list_features(self, _: pb.ListFeaturesRequest, __: Call) -> pb.ListFeaturesResponse:
         """Read the catalogue."""
@@ -180,10 +189,9 @@ class Servicer:
         account = await self._store.account(user_id)
         return [access_message(access(account, feature)) for feature in named]
 
-    async def _write(self, command: Command, call: Call) -> tuple[resources_pb2.Transaction, bool]:
+    async def _write(self, command: Command, call: Call, response: _WriteResponse) -> None:
         (outcome,) = await self._engine.submit((command,), call.deadline)
-        transaction, replayed = _unwrap(outcome)
-        return transaction_message(transaction), replayed
+        _put_outcome(response, outcome)
 
 
 def _consume(request: pb.ConsumeRequest, call: Call) -> Consume:
@@ -196,21 +204,19 @@ def _consume(request: pb.ConsumeRequest, call: Call) -> Consume:
     )
 
 
-def _unwrap(outcome: Outcome) -> tuple[Transaction, bool]:
-    """Return the transaction of an outcome and whether it is a replay, or raise its error."""
+def _put_outcome(response: _WriteResponse, outcome: Outcome) -> None:
+    """Write the transaction of an outcome and whether it is a replay, or raise its error."""
     if isinstance(outcome, Refused):
         raise outcome.error
     denied = denial(outcome.transaction)
     if denied is not None:
         raise denied
-    return outcome.transaction, isinstance(outcome, Replayed)
+    put_transaction(response.transaction, outcome.transaction)
+    response.replayed = isinstance(outcome, Replayed)
 
 
-def _result(outcome: Outcome) -> pb.BatchConsumeResult:
+def _put_result(result: pb.BatchConsumeResult, outcome: Outcome) -> None:
     try:
-        transaction, replayed = _unwrap(outcome)
+        _put_outcome(result.response, outcome)
     except LedgerError as error:
-        return pb.BatchConsumeResult(error=answer(error).status)
-    return pb.BatchConsumeResult(
-        response=pb.ConsumeResponse(transaction=transaction_message(transaction), replayed=replayed)
-    )
+        result.error.CopyFrom(answer(error).status)

@@ -11,16 +11,15 @@ from typing import Any
 import apsw
 import pytest
 
-from entitlements_server.ledger.commands import Consume, SetBalance, TopUp
+from entitlements_server.ledger.commands import SetBalance, TopUp
 from entitlements_server.ledger.decide import Recorded, Replayed
 from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 from entitlements_server.stores.sqlite.database import Database
 from support.disk import FailingDisk
-from support.histories import all_accounts, commit, record, replayed, whole_history
+from support.histories import CHARGE, all_accounts, commit, record, replayed, whole_history
 
-CHARGE = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
 ONE = TopUp(user_id="ada", amount=1)
 
 

@@ -19,13 +19,13 @@ async def test_a_history_is_read_whole_while_a_generation_of_it_is_indexed(tmp_p
     store = await SqliteStore.open(tmp_path / "ledger.sqlite")
     made = []
     indexing = 0
-    while len(made) < 2 * GENERATION_SIZE:
+    while len(made) < GENERATION_SIZE + 2000:
         group = [TopUp(user_id=f"u-{place % 9}", amount=1) for place in range(200)]
         made += await record(store, *group)
         indexing += store._tail.indexing is not None
         mine = [one for one in reversed(made) if one.user_id == "u-4"]
         for before in (len(mine) + 1, len(mine) // 2, len(mine) - 5):
-            for limit in (1, 30, 1000):
+            for limit in (30, 1000):
                 wanted = [one for one in mine if one.sequence < before][:limit]
                 assert list(await store.history("u-4", before, limit)) == wanted
     assert indexing > 5

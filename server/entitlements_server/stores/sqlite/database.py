@@ -16,7 +16,7 @@ from typing import Any
 
 import apsw
 
-from entitlements_server.ledger.state import Needs, State
+from entitlements_server.ledger.state import Needs, State, account_after
 from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.port import StoreConfigurationError
 from entitlements_server.stores.rows import from_row, to_account_row, to_row
@@ -24,6 +24,10 @@ from entitlements_server.stores.rows import from_row, to_account_row, to_row
 _SQL = resources.files(__package__) / "sql"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 5000
+_CHECKPOINT_PAGES = 250
+"""Of the write-ahead log, 1 MB: a checkpoint of so few holds a group up for little more than a
+sync. More seldom ones, of more pages, cost as much in all and were felt: docs/performance.md.
+"""
 
 
 @cache
@@ -72,6 +76,7 @@ class Database:
                 " a local disk."
             )
         self._connection.pragma("synchronous", "full")
+        self._connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
 
     def close(self) -> None:
         """Close the connection, whatever state the disk is in."""
@@ -136,14 +141,18 @@ class Database:
         return position, transactions
 
     def index(self, transactions: Sequence[Transaction], state: State) -> None:
-        """Bring the tables up to date with all new transactions of some users. Idempotent.
+        """Bring the tables up to date with the next transactions of some users. Idempotent.
 
         Args:
-            transactions: Sorted by user and sequence, so that neighbours share pages.
-            state: What they amount to: the accounts and the charges that they refund.
+            transactions: Sorted by user and sequence, so that neighbours share pages. Of a user
+                with refunds, all that there are.
+            state: What these and later ones amount to: the accounts and the charges refunded.
         """
-        users = dict.fromkeys(transaction.user_id for transaction in transactions)
-        accounts = [to_account_row(state.accounts[user_id]) for user_id in users]
+        newest = {transaction.user_id: transaction for transaction in transactions}
+        accounts = [
+            to_account_row(account_after(state.accounts[user_id], transaction))
+            for user_id, transaction in newest.items()
+        ]
         keys = [
             (transaction.user_id, transaction.idempotency_key, transaction.sequence)
             for transaction in transactions

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from entitlements_server.ledger.state import Needs, State
 from entitlements_server.ledger.values import Account, Charge, Transaction, sequence_of
@@ -13,13 +14,16 @@ class Generation:
 
     Attributes:
         state: The newest accounts, keys and charges of the users in it.
-        transactions: In the order of the journal, later sorted; what is indexed is taken off
-            the end.
+        transactions: In the order of the journal, later sorted by user.
+        sliced: How many of the sorted ones were taken off for indexing.
+        refunded: Users with refunds: all that is theirs is indexed at once.
         position: Of its last group in the journal.
     """
 
     state: State = field(default_factory=State)
     transactions: list[Transaction] = field(default_factory=list)
+    sliced: int = 0
+    refunded: set[str] = field(default_factory=set)
     position: int = 0
 
     def take_in(self, transactions: Iterable[Transaction], state: State, position: int) -> None:
@@ -35,23 +39,31 @@ class Generation:
             refunded = sequence_of(transaction.refunded_transaction_id)
             if refunded is not None:
                 mine.charges[user_id, refunded] = state.charges[user_id, refunded]
+                self.refunded.add(user_id)
             self.transactions.append(transaction)
         self.position = position
 
     def sort(self) -> None:
-        """Order by user and place, backwards: slices are taken off the end."""
-        self.transactions.sort(key=lambda one: (one.user_id, one.sequence), reverse=True)
+        """Order by user; those of one user are in order already."""
+        self.transactions.sort(key=attrgetter("user_id"))
 
     def take_slice(self, size: int) -> list[Transaction]:
-        """Take off about `size` transactions: all those of some users, sorted."""
+        """Take off the next `size` transactions, or more where refunds must not be split up."""
         transactions = self.transactions
-        start = max(len(transactions) - size, 0)
-        while start and transactions[start - 1].user_id == transactions[start].user_id:
-            start -= 1
-        taken = transactions[start:]
-        del transactions[start:]
-        taken.reverse()
+        end = min(self.sliced + size, len(transactions))
+        while end < len(transactions):
+            user_id = transactions[end].user_id
+            if user_id not in self.refunded or user_id != transactions[end - 1].user_id:
+                break
+            end += 1
+        taken = transactions[self.sliced : end]
+        self.sliced = end
         return taken
+
+    @property
+    def is_sliced(self) -> bool:
+        """Whether all of it was taken off."""
+        return self.sliced == len(self.transactions)
 
 
 class Tail:
@@ -62,7 +74,8 @@ class Tail:
         self.indexing: Generation | None = None
 
     def __len__(self) -> int:
-        indexing = len(self.indexing.transactions) if self.indexing else 0
+        old = self.indexing
+        indexing = len(old.transactions) - old.sliced if old else 0
         return len(self.growing.transactions) + indexing
 
     def rotate(self) -> None:

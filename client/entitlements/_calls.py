@@ -1,0 +1,201 @@
+"""Every call as a value: what is sent and how its answer is read. No I/O happens here.
+
+The two clients only run these values, one with blocking gRPC and one with asyncio.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+from uuid import uuid4
+
+from google.protobuf.message import Message
+
+from entitlements import _failures, _values
+from entitlements._errors import EntitlementError
+from entitlements._values import (
+    Access,
+    Account,
+    ConsumeRequest,
+    Feature,
+    Transaction,
+    TransactionKind,
+    TransactionStatus,
+)
+from entitlements.v1 import entitlement_service_pb2 as rpc
+
+T = TypeVar("T")
+MAX_PAGE_SIZE = 1000
+"""Most transactions in one page, by the contract."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[T]):
+    """One call to the service.
+
+    Attributes:
+        method: Name of the RPC.
+        request: The message to send.
+        read: Makes the value to return from the response message.
+        idempotency_key: The key in `request`, for the error that the call may end with.
+    """
+
+    method: str
+    request: Message
+    read: Callable[[Any], T]
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of a history, and where it goes on (empty: nowhere)."""
+
+    transactions: tuple[Transaction, ...]
+    next_page_token: str
+
+
+def new_key() -> str:
+    """Make an idempotency key that nobody else has."""
+    return uuid4().hex
+
+
+def check_access(user_id: str, feature: str) -> Call[Access]:
+    """Ask for the access to one feature."""
+    request = rpc.CheckAccessRequest(user_id=user_id, feature=feature)
+    return Call("CheckAccess", request, lambda response: _values.access(response.access))
+
+
+def check_all(user_id: str, features: Iterable[str]) -> Call[tuple[Access, ...]]:
+    """Ask for the access to several features; to none: to all."""
+    request = rpc.BatchCheckAccessRequest(user_id=user_id, features=features)
+    return Call("BatchCheckAccess", request, lambda r: tuple(map(_values.access, r.access)))
+
+
+def consume(request: ConsumeRequest) -> Call[Transaction]:
+    """Charge. A request without a key gets one, so that gRPC may send it twice."""
+    key = request.idempotency_key or new_key()
+    return Call("Consume", _consume_message(request, key), _values.written, key)
+
+
+def consume_many(
+    requests: Sequence[ConsumeRequest],
+) -> Call[list[Transaction | EntitlementError]]:
+    """Charge several times, each on its own."""
+    keys = [request.idempotency_key or new_key() for request in requests]
+    messages = map(_consume_message, requests, keys)
+
+    def read(response: rpc.BatchConsumeResponse) -> list[Transaction | EntitlementError]:
+        return [
+            _values.written(result.response)
+            if result.HasField("response")
+            else _failures.from_status(result.error, key)
+            for result, key in zip(response.results, keys, strict=True)
+        ]
+
+    return Call("BatchConsume", rpc.BatchConsumeRequest(requests=messages), read)
+
+
+def refund(
+    user_id: str, transaction_id: str, amount: int, reason: str, idempotency_key: str | None
+) -> Call[Transaction]:
+    """Give back tokens of a charge; amount 0: all that remain."""
+    key = idempotency_key or new_key()
+    request = rpc.RefundRequest(
+        user_id=user_id,
+        transaction_id=transaction_id,
+        amount=amount,
+        reason=reason,
+        idempotency_key=key,
+    )
+    return Call("Refund", request, _values.written, key)
+
+
+def ask_for_too_much(charge: Transaction) -> Call[Transaction]:
+    """Ask for one token more than a charge took, to learn what remains of it.
+
+    The service always refuses this, records nothing, and says what remains: an exact answer in
+    one short call, where reading it from the history would mean walking through all of it.
+    """
+    request = rpc.RefundRequest(
+        user_id=charge.user_id, transaction_id=charge.transaction_id, amount=charge.cost + 1
+    )
+    return Call("Refund", request, _values.written)
+
+
+def top_up(
+    user_id: str, amount: int, reason: str, idempotency_key: str | None
+) -> Call[Transaction]:
+    """Add tokens."""
+    key = idempotency_key or new_key()
+    request = rpc.TopUpRequest(user_id=user_id, amount=amount, reason=reason, idempotency_key=key)
+    return Call("TopUp", request, _values.written, key)
+
+
+def set_balance(
+    user_id: str, balance: int, reason: str, idempotency_key: str | None
+) -> Call[Transaction]:
+    """Set the balance."""
+    key = idempotency_key or new_key()
+    request = rpc.SetBalanceRequest(
+        user_id=user_id, balance=balance, reason=reason, idempotency_key=key
+    )
+    return Call("SetBalance", request, _values.written, key)
+
+
+def account(user_id: str) -> Call[Account]:
+    """Read an account."""
+    return Call("GetAccount", rpc.GetAccountRequest(user_id=user_id), _values.account)
+
+
+def transaction(user_id: str, transaction_id: str) -> Call[Transaction]:
+    """Read one transaction."""
+    request = rpc.GetTransactionRequest(user_id=user_id, transaction_id=transaction_id)
+    return Call("GetTransaction", request, _values.transaction)
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What of a user's history is asked for; `page` asks for a part of it."""
+
+    user_id: str
+    feature: str
+    kind: TransactionKind | None
+    status: TransactionStatus | None
+    page_size: int
+
+    def page(self, token: str) -> Call[Page]:
+        """Ask for the page that `token` leads to; empty: the newest.
+
+        Raises:
+            ValueError: The filter asks for what has no name.
+        """
+        if "UNKNOWN" in (self.kind, self.status):
+            raise ValueError("UNKNOWN is no kind or status to ask for: leave the filter out.")
+        request = rpc.ListTransactionsRequest(
+            user_id=self.user_id,
+            page_size=self.page_size,
+            page_token=token,
+            feature=self.feature,
+            kind=f"TRANSACTION_KIND_{self.kind or 'UNSPECIFIED'}",
+            status=f"TRANSACTION_STATUS_{self.status or 'UNSPECIFIED'}",
+        )
+        return Call("ListTransactions", request, _page)
+
+
+def features() -> Call[tuple[Feature, ...]]:
+    """Read the catalogue."""
+    return Call(
+        "ListFeatures", rpc.ListFeaturesRequest(), lambda r: tuple(map(_values.feature, r.features))
+    )
+
+
+def _consume_message(request: ConsumeRequest, key: str) -> rpc.ConsumeRequest:
+    return rpc.ConsumeRequest(
+        user_id=request.user_id,
+        feature=request.feature,
+        event_id=request.event_id,
+        idempotency_key=key,
+    )
+
+
+def _page(response: rpc.ListTransactionsResponse) -> Page:
+    return Page(tuple(map(_values.transaction, response.transactions)), response.next_page_token)

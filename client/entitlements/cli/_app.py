@@ -1,0 +1,225 @@
+"""The commands. Each is one call of the API and bears its name."""
+
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from entitlements import TransactionKind, TransactionStatus
+from entitlements._channel import DEFAULT_DEADLINE_S
+from entitlements.cli import _show
+from entitlements.cli._session import DENIED, Options, session
+
+_MAX_PAGE = 1000
+
+app = typer.Typer(
+    name="entitlements",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Tokens buy depth of analysis: ask who may see which feature, charge, refund and top up. "
+    "Exit status 0: done, 1: denied, 2: failed.",
+)
+
+User = Annotated[str, typer.Argument(metavar="USER_ID", help="The user whose account it is.")]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Reason = Annotated[str, typer.Option(help="Why, for the history.")]
+Key = Annotated[
+    str | None,
+    typer.Option(
+        "--idempotency-key", help="Under the same key it is done once. Default: a new one."
+    ),
+]
+
+
+def _path(flag: str, what: str) -> typer.models.OptionInfo:
+    name = flag.removeprefix("--").replace("-", "_").upper()
+    option: typer.models.OptionInfo = typer.Option(
+        flag, envvar=f"ENTITLEMENTS_{name}", metavar="FILE", help=what
+    )
+    return option
+
+
+@app.callback()
+def connect(
+    context: typer.Context,
+    *,
+    address: Annotated[
+        str,
+        typer.Option(
+            envvar="ENTITLEMENTS_ADDRESS",
+            metavar="HOST:PORT",
+            help="Where the service is; several IP:PORT separated by commas share the calls.",
+        ),
+    ] = "127.0.0.1:50051",
+    token: Annotated[
+        str | None,
+        typer.Option(
+            envvar="ENTITLEMENTS_TOKEN",
+            metavar="TOKEN",
+            help="Bearer token. The environment keeps it out of the process list.",
+        ),
+    ] = None,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Speak TLS, trusting the public authorities.")
+    ] = False,
+    root_certificates: Annotated[
+        Path | None, _path("--root-certificates", "Speak TLS, trusting these (PEM).")
+    ] = None,
+    client_certificate: Annotated[
+        Path | None, _path("--client-certificate", "Own certificate, for mutual TLS (PEM).")
+    ] = None,
+    client_key: Annotated[
+        Path | None, _path("--client-key", "Private key of the own certificate (PEM).")
+    ] = None,
+    deadline_s: Annotated[
+        float,
+        typer.Option("--deadline", metavar="SECONDS", help="How long a call may take."),
+    ] = DEFAULT_DEADLINE_S,
+) -> None:
+    """Keep how to reach the service for the command that follows."""
+    context.obj = Options(
+        address=address,
+        token=token,
+        tls=tls,
+        root_certificates=root_certificates,
+        client_certificate=client_certificate,
+        client_key=client_key,
+        deadline_s=deadline_s,
+    )
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    user_id: User,
+    features: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FEATURE]...", help="What for. None: the whole catalogue."),
+    ] = None,
+    *,
+    as_json: Json = False,
+) -> None:
+    """Tell whether a user could be charged now. Exit status 1 if a named feature is denied."""
+    with session(context, as_json=as_json) as client:
+        found = client.check_all(user_id, features or ())
+        _show.accesses(user_id, found, as_json=as_json)
+    if features and not all(each.allowed for each in found):
+        raise typer.Exit(DENIED)
+
+
+@app.command()
+def consume(
+    context: typer.Context,
+    user_id: User,
+    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="What to charge for.")],
+    *,
+    event_id: Annotated[str, typer.Option(help="The analysed event, for the history.")] = "",
+    idempotency_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Charge a user for one use of a feature. Exit status 1 if the balance does not cover it."""
+    with session(context, as_json=as_json) as client:
+        done = client.consume(user_id, feature, event_id=event_id, idempotency_key=idempotency_key)
+        _show.transaction(done, as_json=as_json)
+
+
+@app.command()
+def refund(
+    context: typer.Context,
+    user_id: User,
+    transaction_id: Annotated[
+        str, typer.Argument(metavar="TRANSACTION_ID", help="The charge to give back.")
+    ],
+    *,
+    amount: Annotated[
+        int, typer.Option(min=0, max=10**12, help="How many tokens. 0: all that remain.")
+    ] = 0,
+    reason: Reason = "",
+    idempotency_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Give back the tokens of one charge, whole or in part."""
+    with session(context, as_json=as_json) as client:
+        done = client.refund(
+            user_id, transaction_id, amount, reason=reason, idempotency_key=idempotency_key
+        )
+        _show.transaction(done, as_json=as_json)
+
+
+@app.command()
+def top_up(
+    context: typer.Context,
+    user_id: User,
+    amount: Annotated[int, typer.Argument(metavar="AMOUNT", min=1, max=10**12, help="Tokens.")],
+    *,
+    reason: Reason = "",
+    idempotency_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Add tokens to an account."""
+    with session(context, as_json=as_json) as client:
+        done = client.top_up(user_id, amount, reason=reason, idempotency_key=idempotency_key)
+        _show.transaction(done, as_json=as_json)
+
+
+@app.command()
+def set_balance(
+    context: typer.Context,
+    user_id: User,
+    balance: Annotated[
+        int, typer.Argument(metavar="BALANCE", min=0, max=2**53 - 1, help="Tokens.")
+    ],
+    *,
+    reason: Reason = "",
+    idempotency_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Set the balance of an account; the difference is recorded."""
+    with session(context, as_json=as_json) as client:
+        done = client.set_balance(user_id, balance, reason=reason, idempotency_key=idempotency_key)
+        _show.transaction(done, as_json=as_json)
+
+
+@app.command()
+def balance(context: typer.Context, user_id: User, *, as_json: Json = False) -> None:
+    """Show an account."""
+    with session(context, as_json=as_json) as client:
+        _show.account(client.account(user_id), as_json=as_json)
+
+
+@app.command()
+def history(
+    context: typer.Context,
+    user_id: User,
+    *,
+    feature: Annotated[str, typer.Option(help="Only of this feature.")] = "",
+    kind: Annotated[
+        Literal["CONSUME", "REFUND", "TOP_UP", "ADJUSTMENT"] | None,
+        typer.Option(case_sensitive=False, help="Only of this kind."),
+    ] = None,
+    status: Annotated[
+        Literal["SUCCESS", "DENIED"] | None,
+        typer.Option(case_sensitive=False, help="Only of this status."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show the transactions of a user, newest first."""
+    with session(context, as_json=as_json) as client:
+        transactions = client.transactions(
+            user_id,
+            feature=feature,
+            kind=TransactionKind(kind) if kind else None,
+            status=TransactionStatus(status) if status else None,
+            page_size=min(limit, _MAX_PAGE),
+        )
+        _show.history(user_id, list(islice(transactions, limit)), as_json=as_json)
+
+
+@app.command()
+def features(context: typer.Context, *, as_json: Json = False) -> None:
+    """Show the features and their costs."""
+    with session(context, as_json=as_json) as client:
+        _show.features(client.features(), as_json=as_json)

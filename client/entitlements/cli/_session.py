@@ -1,0 +1,89 @@
+"""From options to a client, and from its errors to an exit status."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import typer
+
+from entitlements import (
+    AccessDeniedError,
+    EntitlementClient,
+    EntitlementError,
+    InvalidRequestError,
+    ServiceError,
+    Tls,
+)
+from entitlements.cli import _show
+
+DENIED = 1
+FAILED = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to reach the service: what stands before the command."""
+
+    address: str
+    token: str | None = field(repr=False)
+    tls: bool
+    root_certificates: Path | None
+    client_certificate: Path | None
+    client_key: Path | None
+    deadline_s: float
+
+    def client(self) -> EntitlementClient:
+        """Build the client.
+
+        Raises:
+            ValueError: An option cannot be right.
+            OSError: A certificate file cannot be read.
+        """
+        given = (self.root_certificates, self.client_certificate, self.client_key)
+        tls = None
+        if self.tls or any(given):
+            tls = Tls(
+                root_certificates=self.root_certificates,
+                client_certificate=self.client_certificate,
+                client_key=self.client_key,
+            )
+        return EntitlementClient(
+            self.address, tls=tls, token=self.token or None, deadline_s=self.deadline_s
+        )
+
+
+@contextmanager
+def session(context: typer.Context, *, as_json: bool) -> Iterator[EntitlementClient]:
+    """Give a client, and turn what it raises into words and an exit status.
+
+    Raises:
+        typer.Exit: 1: denied, 2: failed.
+    """
+    options: Options = context.obj
+    try:
+        client = options.client()
+    except (ValueError, OSError) as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(FAILED) from None
+    try:
+        with client:
+            yield client
+    except AccessDeniedError as denied:
+        _show.error(denied, str(denied), as_json=as_json)
+        raise typer.Exit(DENIED) from None
+    except EntitlementError as error:
+        _show.error(error, _sentence(error, options.address), as_json=as_json)
+        raise typer.Exit(FAILED) from None
+
+
+def _sentence(error: EntitlementError, address: str) -> str:
+    message = str(error)
+    if isinstance(error, InvalidRequestError) and error.field and error.field not in message:
+        message = f"{error.field}: {message}"
+    if isinstance(error, ServiceError):
+        message = f"{message} The address is {address}."
+        if error.idempotency_key:
+            # Whether it took effect is unknown; under this key it cannot take effect twice.
+            message = f"{message} To try again: --idempotency-key {error.idempotency_key}"
+    return message

@@ -1,0 +1,157 @@
+"""What the commands print: tables and sentences for people, JSON for programs."""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from entitlements import Access, Account, EntitlementError, Feature, Transaction
+
+_PIPE_COLUMNS = 200
+"""Width where there is no terminal: what is searched or stored should not be cut."""
+
+_NUMBERS = {"required", "available", "balance", "amount", "limit", "remaining"}
+"""What of an error's metadata, all of it text on the wire, is a number of tokens."""
+
+
+def error(failure: EntitlementError, sentence: str, *, as_json: bool) -> None:
+    """Print why it was denied or failed: a sentence on stderr, or JSON on stdout."""
+    if not as_json:
+        sys.stderr.write(f"{sentence}\n")
+        return
+    _json(
+        {
+            "error": {
+                "type": type(failure).__name__,
+                "reason": failure.reason,
+                "message": str(failure),
+                "metadata": {
+                    key: int(value) if key in _NUMBERS else value
+                    for key, value in failure.metadata.items()
+                },
+                "idempotency_key": failure.idempotency_key,
+                "retry_after_s": failure.retry_after_s,
+            }
+        }
+    )
+
+
+def accesses(user_id: str, found: Sequence[Access], *, as_json: bool) -> None:
+    """Print what a user may see."""
+    if as_json:
+        _json([asdict(each) for each in found])
+        return
+    rows = [
+        (each.feature, each.required, each.available, "allowed" if each.allowed else "denied")
+        for each in found
+    ]
+    _table(f"Access of {user_id}", ("feature", "required", "available", "access"), rows)
+
+
+def transaction(done: Transaction, *, as_json: bool) -> None:
+    """Print one write."""
+    if as_json:
+        _json(asdict(done))
+        return
+    what = {
+        "CONSUME": f"charged {-done.amount} for {done.feature}",
+        "REFUND": f"given back {done.amount} of {done.refunded_transaction_id}",
+        "TOP_UP": f"topped up {done.amount}",
+        "ADJUSTMENT": f"balance set, changed by {done.amount:+}",
+    }[done.kind]
+    again = " This was done before under the same key; nothing was done now." * done.replayed
+    _console().print(
+        Text(
+            f"{done.user_id}: {what}, balance {done.balance_before} → {done.balance_after} "
+            f"(transaction {done.transaction_id}).{again}"
+        ),
+        soft_wrap=True,
+    )
+
+
+def account(found: Account, *, as_json: bool) -> None:
+    """Print an account."""
+    if as_json:
+        _json(asdict(found))
+        return
+    rows = [(found.user_id, found.balance, found.transaction_count, _time(found.update_time))]
+    _table(None, ("account", "balance", "transactions", "last changed"), rows)
+
+
+def history(user_id: str, found: Sequence[Transaction], *, as_json: bool) -> None:
+    """Print transactions, newest first."""
+    if as_json:
+        _json([asdict(each) for each in found])
+        return
+    rows = [
+        (
+            each.sequence,
+            _time(each.create_time),
+            each.kind,
+            each.status,
+            f"{each.amount:+}" if each.amount else "0",
+            each.balance_after,
+            each.feature,
+            each.event_id or each.reason,
+            each.transaction_id,
+        )
+        for each in found
+    ]
+    _table(
+        f"History of {user_id}",
+        [
+            "#",
+            "time",
+            "kind",
+            "status",
+            "amount",
+            "balance",
+            "feature",
+            "event/reason",
+            "transaction",
+        ],
+        rows,
+    )
+
+
+def features(found: Sequence[Feature], *, as_json: bool) -> None:
+    """Print the catalogue."""
+    if as_json:
+        _json([asdict(each) for each in found])
+        return
+    rows = [
+        (each.feature, each.cost, each.title, each.description, each.use_case) for each in found
+    ]
+    _table("Features", ("feature", "cost", "title", "description", "use case"), rows)
+
+
+def _json(value: Any) -> None:
+    # Times as RFC 3339, the only values here that JSON does not know.
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat))
+    sys.stdout.write("\n")
+
+
+def _table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    table = Table(title=title, title_justify="left")
+    listed = list(rows)
+    for index, column in enumerate(columns):
+        number = all(isinstance(row[index], int) for row in listed)
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for row in listed:
+        # As Text, so that square brackets in somebody's id are not read as a style.
+        table.add_row(*(Text(str(value)) for value in row))
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
+
+
+def _time(value: datetime | None) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if value else "never"

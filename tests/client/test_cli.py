@@ -1,0 +1,149 @@
+"""The command line, as a program against a real service."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from entitlements.cli import main
+from support.processes import ServerProcess, command
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(
+    service: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """Runs the program in this process: the same code, without the start of an interpreter."""
+
+    def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
+        with monkeypatch.context() as patch:
+            for name in os.environ:
+                if name.startswith("ENTITLEMENTS_"):
+                    patch.delenv(name)
+            for name, value in ({"ENTITLEMENTS_ADDRESS": service.address} | env).items():
+                patch.setenv(name, value)
+            patch.setattr(sys, "argv", ["entitlements", *words])
+            with pytest.raises(SystemExit) as done:
+                main()
+        printed = capsys.readouterr()
+        status = done.value.code or 0
+        assert isinstance(status, int)
+        return subprocess.CompletedProcess(words, status, printed.out, printed.err)
+
+    return run
+
+
+def test_it_is_installed_as_a_program(service: ServerProcess, user: str) -> None:
+    """A process of its own, from the environment to the exit status."""
+    denied = subprocess.run(
+        [command("entitlements"), "consume", user, "full_distribution"],
+        env=os.environ | {"ENTITLEMENTS_ADDRESS": service.address},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (denied.returncode, denied.stdout) == (1, "")
+    assert "costs 2 tokens" in denied.stderr
+
+
+def test_a_day_at_the_command_line(run: Run, user: str) -> None:
+    """Denied, topped up, charged, replayed, given back, set, and all of it in the history."""
+    denied = run("consume", user, "full_distribution", "--event-id", "final")
+    assert (denied.returncode, denied.stdout) == (1, "")
+    assert "costs 2 tokens" in denied.stderr
+    topped = run("top-up", user, "10", "--reason", "[red]welcome[/]")
+    assert (topped.returncode, topped.stderr) == (0, "")
+    assert f"{user}: topped up 10, balance 0 → 10" in topped.stdout
+    words = ("consume", user, "full_distribution", "--idempotency-key", "k")
+    assert "charged 2 for full_distribution, balance 10 → 8" in run(*words).stdout
+    assert "nothing was done now" in run(*words).stdout
+    charge = json.loads(run(*words, "--json").stdout)
+    assert (charge["amount"], charge["replayed"]) == (-2, True)
+    back = run("refund", user, charge["transaction_id"], "--amount", "1", "--reason", "late")
+    assert "given back 1 of" in back.stdout
+    assert "balance set, changed by -5" in run("set-balance", user, "4").stdout
+    assert "4" in run("balance", user).stdout
+    history = run("history", user).stdout
+    assert "[red]welcome[/]" in history
+    assert [word for word in history.split() if word.isupper() and "_" not in word].count(
+        "DENIED"
+    ) == 1
+    listed = json.loads(run("history", user, "--limit", "3", "--json").stdout)
+    assert [each["kind"] for each in listed] == ["ADJUSTMENT", "REFUND", "CONSUME"]
+    refunds = json.loads(run("history", user, "--kind", "refund", "--json").stdout)
+    assert [each["reason"] for each in refunds] == ["late"]
+
+
+def test_check_has_three_exit_statuses(run: Run, user: str) -> None:
+    """0: allowed, 1: denied, 2: failed; without a feature it only shows the catalogue."""
+    assert run("check", user, "headline_pick").returncode == 0
+    assert run("check", user, "headline_pick", "full_distribution").returncode == 1
+    assert run("check", user, "crystal_ball").returncode == 2
+    everything = run("check", user, "--json")
+    assert everything.returncode == 0
+    assert json.loads(everything.stdout)[1] == {
+        "feature": "full_distribution",
+        "allowed": False,
+        "required": 2,
+        "available": 0,
+    }
+
+
+def test_features_shows_the_catalogue(run: Run) -> None:
+    """As a table and as JSON."""
+    assert "Depth analysis" in run("features").stdout
+    assert [each["cost"] for each in json.loads(run("features", "--json").stdout)] == [
+        0,
+        2,
+        3,
+        3,
+        5,
+    ]
+
+
+def test_a_failure_is_a_sentence_or_json_and_status_2(run: Run, user: str) -> None:
+    """What is wrong and what to do, never a traceback."""
+    unknown = run("consume", user, "crystal_ball")
+    assert (unknown.returncode, unknown.stdout) == (2, "")
+    assert "crystal_ball" in unknown.stderr
+    as_json = run("refund", user, "nope", "--json")
+    assert as_json.returncode == 2
+    error = json.loads(as_json.stdout)["error"]
+    assert (error["type"], error["reason"]) == (
+        "TransactionNotFoundError",
+        "TRANSACTION_NOT_FOUND",
+    )
+    assert run("top-up", user, "0").returncode == 2
+    assert run("--address", "nowhere", "features").stderr.startswith("The address must be")
+
+
+def test_a_service_that_is_not_there_is_told_with_the_key_to_try_again(
+    run: Run, user: str, unused_tcp_port: int
+) -> None:
+    """Whether it was charged is unknown; under that key it cannot be charged twice."""
+    address = f"127.0.0.1:{unused_tcp_port}"
+    failed = run("--deadline", "0.2", "top-up", user, "1", ENTITLEMENTS_ADDRESS=address)
+    assert failed.returncode == 2
+    assert f"The address is {address}. To try again: --idempotency-key " in failed.stderr
+
+
+def test_a_denial_as_json_has_numbers(run: Run, user: str) -> None:
+    """Required and available are tokens, not text."""
+    denied = run("consume", user, "full_distribution", "--json")
+    assert denied.returncode == 1
+    metadata = json.loads(denied.stdout)["error"]["metadata"]
+    assert (metadata["required"], metadata["available"]) == (2, 0)
+
+
+def test_a_token_is_taken_from_the_environment_and_never_shown(run: Run) -> None:
+    """Over plain text it goes nowhere but to this machine."""
+    assert run("features", ENTITLEMENTS_TOKEN="s3cret").returncode == 0
+    refused = run("features", ENTITLEMENTS_TOKEN="s3cret", ENTITLEMENTS_ADDRESS="10.0.0.1:1")
+    assert refused.returncode == 2
+    assert "must not be sent to 10.0.0.1:1 in plain text" in refused.stderr
+    assert "s3cret" not in refused.stderr + run("--help", ENTITLEMENTS_TOKEN="s3cret").stdout

@@ -1,0 +1,22 @@
+"""The script of the README, against a real service."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from support.processes import ServerProcess
+
+QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
+
+
+def test_the_ten_lines_do_what_they_say() -> None:
+    """Denied, topped up, charged once for two calls, and given back after a failure."""
+    with ServerProcess() as service:
+        script = QUICKSTART.read_text().replace("127.0.0.1:50051", service.address)
+        run = subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, check=True
+        )
+    denied, *others = run.stdout.splitlines()
+    assert denied.startswith("denied: The feature 'full_distribution' costs 2 tokens")
+    assert others == ["topped up: 10", "charged: 8", "retried: 8", "given back: 8"]
+    assert run.stderr == ""

@@ -1,0 +1,154 @@
+"""What `stores/port.py` promises of commits, for every store."""
+
+import asyncio
+import dataclasses
+from itertools import pairwise
+
+import pytest
+
+from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
+from entitlements_server.ledger.decide import Outcome, Recorded, Refused, Replayed
+from entitlements_server.ledger.values import Account, Facts, Status
+from entitlements_server.stores.port import Store
+from support.histories import (
+    CHARGE,
+    NOW_US,
+    all_accounts,
+    commit,
+    record,
+    recorded,
+    replayed,
+    rule_at,
+    whole_history,
+)
+
+
+async def test_a_commit_answers_each_command_in_order(store: Store) -> None:
+    outcomes = await commit(
+        store,
+        CHARGE,
+        TopUp(user_id="ada", amount=2),
+        CHARGE,
+        CHARGE,
+        Consume(user_id="ada", feature="crystal_ball"),
+        TopUp(user_id="bob", amount=1),
+    )
+    denied, _, charge, again, unknown, other = outcomes
+    assert recorded(denied).status is Status.DENIED
+    assert replayed(again) == recorded(charge)
+    assert isinstance(unknown, Refused)
+    assert recorded(other).user_id == "bob"
+
+
+async def test_a_commit_of_nothing_does_nothing(store: Store) -> None:
+    assert await commit(store) == []
+    assert await all_accounts(store) == []
+
+
+async def test_every_commit_is_decided_on_what_all_earlier_ones_left_behind(store: Store) -> None:
+    await record(store, SetBalance(user_id="ada", balance=5))
+    [charge] = await record(store, CHARGE)
+    assert charge.balance_before == 5
+    [refund] = await record(
+        store, Refund(user_id="ada", transaction_id=charge.transaction_id, amount=1)
+    )
+    assert refund.balance_after == 4
+    [rest] = await record(store, Refund(user_id="ada", transaction_id=charge.transaction_id))
+    assert rest.amount == 1
+    for _ in range(15):
+        await record(store, TopUp(user_id="ada", amount=1), TopUp(user_id="bob", amount=1))
+    again = await commit(store, CHARGE, Refund(user_id="ada", transaction_id=charge.transaction_id))
+    assert [replayed(outcome) for outcome in again] == [charge, rest]
+
+
+async def test_partial_refunds_add_up_however_far_apart_they_are(store: Store) -> None:
+    await record(store, SetBalance(user_id="ada", balance=10))
+    [charge] = await record(store, Consume(user_id="ada", feature="deep_dive_educational"))
+    for remaining in (5, 4, 3):
+        part = Refund(user_id="ada", transaction_id=charge.transaction_id, amount=remaining + 1)
+        assert isinstance((await commit(store, part))[0], Refused)
+        await record(store, dataclasses.replace(part, amount=1))
+        await all_accounts(store)  # a scan brings tables up to date where there are any
+    [rest] = await record(store, Refund(user_id="ada", transaction_id=charge.transaction_id))
+    assert (rest.amount, rest.balance_after) == (2, 10)
+
+
+async def test_a_denied_attempt_is_kept_and_binds_no_key(store: Store) -> None:
+    [denied] = await record(store, CHARGE)
+    assert await store.transaction("ada", 1) == denied
+    await record(store, TopUp(user_id="ada", amount=2))
+    [charge] = await record(store, CHARGE)
+    assert (denied.status, charge.status) == (Status.DENIED, Status.SUCCESS)
+
+
+async def test_what_a_rule_raises_passes_through_and_leaves_nothing(store: Store) -> None:
+    await record(store, TopUp(user_id="ada", amount=1))
+    rule = rule_at()
+
+    def failing(account: Account, facts: Facts, command: Command) -> Outcome:
+        if command.user_id == "eve":
+            raise KeyError("a fault in the rules")
+        return rule(account, facts, command)
+
+    group = [
+        TopUp(user_id="ada", amount=1, idempotency_key="k-1"),
+        TopUp(user_id="eve", amount=1),
+    ]
+    with pytest.raises(KeyError, match="a fault in the rules"):
+        await store.commit(group, failing)
+    assert (await store.account("ada")).balance == 1
+    assert len(await whole_history(store, "ada")) == 1
+    [made] = await record(store, group[0])
+    assert made.sequence == 2
+
+
+async def test_concurrent_commits_under_one_key_make_one_charge_and_all_get_it(
+    store: Store,
+) -> None:
+    await record(store, SetBalance(user_id="ada", balance=10))
+    groups = await asyncio.gather(*(commit(store, CHARGE) for _ in range(20)))
+    [made] = [group[0].transaction for group in groups if isinstance(group[0], Recorded)]
+    assert sum(group == [Replayed(made)] for group in groups) == 19
+    assert (await store.account("ada")).balance == 8
+
+
+async def test_concurrent_commits_never_spend_a_token_twice(store: Store) -> None:
+    await record(store, SetBalance(user_id="ada", balance=10))
+    groups = await asyncio.gather(
+        *(commit(store, Consume(user_id="ada", feature="full_distribution")) for _ in range(12))
+    )
+    statuses = [recorded(group[0]).status for group in groups]
+    assert statuses.count(Status.SUCCESS) == 5
+    history = await whole_history(store, "ada")
+    assert [one.sequence for one in history] == list(range(1, 14))
+    assert all(one.balance_after == two.balance_before for one, two in pairwise(history))
+
+
+async def test_concurrent_commits_for_many_users_all_take_effect(store: Store) -> None:
+    users = [f"user-{number}" for number in range(10)]
+    await asyncio.gather(
+        *(commit(store, TopUp(user_id=user, amount=1)) for _ in range(5) for user in users)
+    )
+    assert [account.balance for account in await all_accounts(store)] == [5] * 10
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 3, 5, 8])
+async def test_a_cancelled_commit_happens_once_or_not_at_all(store: Store, steps: int) -> None:
+    """Its caller may be gone: a retry under the same key settles what came of it."""
+    await record(store, SetBalance(user_id="ada", balance=10))
+    task = asyncio.create_task(commit(store, CHARGE))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    [outcome] = await commit(store, CHARGE)
+    assert isinstance(outcome, Recorded | Replayed)
+    assert outcome.transaction.sequence == 2
+    assert await store.account("ada") == Account("ada", 8, 2, NOW_US, NOW_US)
+    assert (await record(store, TopUp(user_id="ada", amount=1)))[0].balance_before == 8
+
+
+async def test_a_group_of_a_thousand_commands_takes_effect(store: Store) -> None:
+    users = [f"user-{number}" for number in range(100)]
+    await record(store, *(TopUp(user_id=user, amount=1) for user in users for _ in range(10)))
+    assert {account.balance for account in await all_accounts(store)} == {10}
