@@ -84,6 +84,16 @@ def consumes() -> Iterator[bytes]:
         yield _charge(_anyone()).SerializeToString()
 
 
+def charges_of(users: int) -> Stream:
+    """Charge the first so many users, at random."""
+
+    def charges() -> Iterator[bytes]:
+        while True:
+            yield _charge(user_id(random.randrange(users))).SerializeToString()
+
+    return Stream(_CONSUME, charges)
+
+
 def _hot() -> Iterator[bytes]:
     while True:
         yield _charge(user_id(0)).SerializeToString()

@@ -50,7 +50,9 @@ class Settings(BaseSettings):
         "127.0.0.1:50051", description="Where to listen, as HOST:PORT. Port 0 takes a free one."
     )
     store: str = Field(
-        "memory://", description="Where the ledger is: sqlite:///absolute/path or memory://."
+        "memory://",
+        description="Where the ledger is: sqlite:///absolute/path, redis://host:port,"
+        " redis+cluster://host:port,host:port or memory://.",
     )
     catalogue: Path | None = Field(
         None, description="A TOML file of features and prices. Default: the catalogue that ships."

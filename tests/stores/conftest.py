@@ -3,14 +3,17 @@
 To add a store, add a kind to `support/kinds.py` and a line to KINDS.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from entitlements_server.stores.port import Store
+from entitlements_server.stores.redis import layout, part
+from entitlements_server.stores.redis import store as redis_store
 from entitlements_server.stores.sqlite import store as sqlite_store
-from support.kinds import Kind, MemoryKind, SqliteKind
+from support.kinds import Kind, MemoryKind, RedisKind, SqliteKind
+from support.redis import RedisClusterServers, RedisServer
 
 
 def sqlite_kind(request: pytest.FixtureRequest) -> Kind:
@@ -27,10 +30,37 @@ def busy_sqlite_kind(request: pytest.FixtureRequest) -> Kind:
     return sqlite_kind(request)
 
 
+@pytest.fixture(scope="session")
+def one_server() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def three_servers() -> Iterator[RedisClusterServers]:
+    with RedisClusterServers() as cluster:
+        yield cluster
+
+
+def redis_kind(request: pytest.FixtureRequest) -> Kind:
+    return RedisKind(request.getfixturevalue("one_server"))
+
+
+def busy_cluster_kind(request: pytest.FixtureRequest) -> Kind:
+    """Pieces of a history so short that most pages need several, and hardly any memory."""
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    for module in (layout, part, redis_store):
+        monkeypatch.setattr(module, "PIECE", 3)
+    monkeypatch.setattr(redis_store, "CACHED_ACCOUNTS", 2)
+    return RedisKind(request.getfixturevalue("three_servers"))
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest], Kind]] = {
     "memory": lambda _: MemoryKind(),
     "sqlite": sqlite_kind,
     "sqlite-busy": busy_sqlite_kind,
+    "redis": redis_kind,
+    "cluster-busy": busy_cluster_kind,
 }
 
 

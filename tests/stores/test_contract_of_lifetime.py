@@ -63,7 +63,8 @@ async def test_everything_is_there_when_the_store_is_opened_again(
     await (durable_kind.abandon(store) if crash else store.close())
     store = await durable_kind.open()
 
-    assert await all_accounts(store) == accounts
+    found = await all_accounts(store)
+    assert sorted(found, key=lambda one: one.user_id) == accounts
     assert await whole_history(store, "ada") == made
     assert await whole_history(store, "bob") == [denied]
     assert [replayed(one) for one in await commit(store, CHARGE)] == [charge]

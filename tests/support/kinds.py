@@ -6,7 +6,10 @@ from typing import Protocol, Self
 
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.port import Store
+from entitlements_server.stores.redis import open_redis
+from entitlements_server.stores.redis.store import RedisStore
 from entitlements_server.stores.sqlite import SqliteStore
+from support.redis import RedisClusterServers, RedisServer, flush
 
 
 class Kind(Protocol):
@@ -14,9 +17,11 @@ class Kind(Protocol):
 
     Attributes:
         durable: Whether what was closed can be opened again.
+        slow: By how much to divide what a test does at random.
     """
 
     durable: bool
+    slow: int
 
     async def open(self) -> Store:
         """Open the ledger at this place: the one that was there before, if any."""
@@ -30,6 +35,7 @@ class Kind(Protocol):
 
 class MemoryKind:
     durable = False
+    slow = 1
 
     async def open(self) -> Store:
         return MemoryStore()
@@ -43,6 +49,7 @@ class MemoryKind:
 
 class SqliteKind:
     durable = True
+    slow = 1
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -63,3 +70,22 @@ class SqliteKind:
     def fresh(self) -> Self:
         self._copies += 1
         return type(self)(self.path.with_suffix(f".{self._copies}"))
+
+
+class RedisKind:
+    durable = True
+    slow = 3
+
+    def __init__(self, servers: RedisServer | RedisClusterServers) -> None:
+        self.servers = servers
+        flush(servers)
+
+    async def open(self) -> Store:
+        return await open_redis(self.servers.url)
+
+    async def abandon(self, store: Store) -> None:
+        assert isinstance(store, RedisStore)
+        await store._link.close()
+
+    def fresh(self) -> Self:
+        return type(self)(self.servers)

@@ -2,7 +2,7 @@
 
 import typer
 
-from entitlements_server.cli import config, data, serve, token
+from entitlements_server.cli import config, copy, data, serve, token
 
 app = typer.Typer(
     help="Token entitlements over gRPC. Tokens buy depth of analysis.",
@@ -15,6 +15,7 @@ serve.add_to(app)
 config.add_to(app)
 token.add_to(app)
 data.add_to(app)
+copy.add_to(app)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from entitlements_server.stores.port import Store, StoreConfigurationError
 
-KINDS = "memory:// or sqlite:///absolute/path"
+KINDS = "memory://, sqlite:///absolute/path, redis://host or redis+cluster://host"
 """The URLs that there are, for messages."""
 
 
@@ -16,7 +16,10 @@ async def open_store(url: str) -> Store:
         StoreConfigurationError: The URL names none, or the store cannot be used as it is; the
             message says what to do.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise StoreConfigurationError(f"The store's URL is malformed: write {KINDS}.") from error
     match parts.scheme:
         case "memory":
             from entitlements_server.stores.memory import MemoryStore  # noqa: PLC0415  # only one
@@ -28,6 +31,10 @@ async def open_store(url: str) -> Store:
             path = sqlite_file(url)
             assert path is not None
             return await SqliteStore.open(path)
+        case "redis" | "rediss" | "redis+cluster" | "rediss+cluster":
+            from entitlements_server.stores.redis import open_redis  # noqa: PLC0415
+
+            return await open_redis(url)
         case _:
             raise StoreConfigurationError(
                 f"The store '{masked(url)}' is of no kind that is known: write {KINDS}."

@@ -1,0 +1,31 @@
+"""`redis://`, `rediss://`, `redis+cluster://`: one ledger for any number of server processes.
+
+Python decides and a script compares and writes: a user's part of a group takes effect only if
+the account is still the one that it was decided on, and is decided again if not.
+
+`url.py` reads the URL, `layout.py` says what is stored under which key, `node.py` talks to one
+Redis server and `link.py` to all of them, `durability.py` is what a server must promise,
+`loading.py` gathers what a decision needs, `writing.py` is the compare-and-set, `store.py` is
+the port.
+"""
+
+from entitlements_server.stores.port import Store, StoreConfigurationError
+
+
+async def open_redis(url: str) -> Store:
+    """Open the ledger on a Redis server or Redis Cluster.
+
+    Raises:
+        StoreConfigurationError: The URL is wrong, redis-py is not installed, or the server is
+            not reachable or promises less than the URL asks for; the message says what to do.
+    """
+    try:
+        from entitlements_server.stores.redis.store import RedisStore  # noqa: PLC0415  # an extra
+    except ModuleNotFoundError as error:
+        if error.name != "redis":
+            raise
+        raise StoreConfigurationError(
+            "A ledger on Redis needs the redis package, which is not installed:"
+            " pip install 'entitlements[server,redis]'."
+        ) from error
+    return await RedisStore.open(url)

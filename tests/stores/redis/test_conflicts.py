@@ -1,0 +1,139 @@
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from typing import Any
+
+from entitlements_server.engine import Engine
+from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.ledger.decide import Recorded, Replayed, denial
+from entitlements_server.ledger.values import Account, Status
+from entitlements_server.stores.opening import open_store
+from entitlements_server.stores.redis.layout import UserKeys
+from entitlements_server.stores.redis.link import Link, Request
+from entitlements_server.stores.redis.store import RedisStore
+from support.commands import commit, commit_one, consume, history, stored, top_up
+from support.redis import RedisClusterServers, RedisServer
+
+Servers = RedisServer | RedisClusterServers
+
+
+async def opened(servers: Servers, count: int) -> list[RedisStore]:
+    stores = [await open_store(servers.url) for _ in range(count)]
+    return [store for store in stores if isinstance(store, RedisStore)]
+
+
+async def test_the_last_tokens_are_spent_once_however_many_servers_race(servers: Servers) -> None:
+    """200 clients on four servers ask for 2 of the last 10 tokens at once: five get them."""
+    stores = await opened(servers, 4)
+    engines = [Engine(store, lambda: BUILT_IN) for store in stores]
+    await commit(stores[0], top_up("ada", 10))
+    results = await asyncio.gather(
+        *(engines[n % 4].submit([consume("ada", f"key-{n}")]) for n in range(200))
+    )
+    transactions = [stored(outcome) for (outcome,) in results]
+    assert sum(denial(one) is None for one in transactions) == 5
+    past = await history(stores[3], "ada")
+    assert [one.sequence for one in past] == list(range(1, 202))
+    assert sum(one.amount for one in past) == 0
+    assert sum(one.status is Status.SUCCESS for one in past) == 6
+    for store in stores:
+        await store.close()
+
+
+async def test_a_key_is_charged_once_however_many_servers_get_it(servers: Servers) -> None:
+    """50 keys, sent 20 times each through four servers: one charge each, and 19 replays of it."""
+    stores = await opened(servers, 4)
+    engines = [Engine(store, lambda: BUILT_IN) for store in stores]
+    await commit(stores[0], *(top_up(f"user-{n}", 100) for n in range(10)))
+    results = await asyncio.gather(
+        *(
+            engines[copy % 4].submit([consume(f"user-{key % 10}", f"key-{key}")])
+            for copy in range(20)
+            for key in range(50)
+        )
+    )
+    outcomes = [outcome for (outcome,) in results]
+    assert sum(isinstance(outcome, Recorded) for outcome in outcomes) == 50
+    assert sum(isinstance(outcome, Replayed) for outcome in outcomes) == 950
+    assert len({outcome.transaction.transaction_id for outcome in outcomes}) == 50  # type: ignore[union-attr]
+    assert (await stores[0].account("user-0")).balance == 90
+    for store in stores:
+        await store.close()
+
+
+async def test_what_one_server_acknowledged_the_others_read(servers: Servers) -> None:
+    """A read sees every acknowledged write, whichever server made it."""
+    one, other = await opened(servers, 2)
+    for number in range(1, 6):
+        await commit(one, top_up("ada", 1))
+        assert (await other.account("ada")).balance == 2 * number - 1
+        assert (await other.transaction("ada", 2 * number - 1)) is not None
+        await commit(other, top_up("ada", 1))
+        assert len(await one.history("ada", 1 << 53, 100)) == 2 * number
+    await one.close()
+    await other.close()
+
+
+async def test_a_retry_through_another_server_is_a_replay_even_at_zero(servers: Servers) -> None:
+    """A server that never saw the key, and remembers an old balance, still finds the charge."""
+    one, other = await opened(servers, 2)
+    await commit(one, top_up("ada", 4))
+    assert (await other.account("ada")).balance == 4
+    first = stored(await commit_one(one, consume("ada", "key")))
+    await commit(one, consume("ada"))
+    assert await commit_one(other, consume("ada", "key")) == Replayed(first)
+    await one.close()
+    await other.close()
+
+
+class Beaten:
+    """A link on which somebody else is always faster, as long as that works."""
+
+    def __init__(self, link: Link, rival: RedisStore) -> None:
+        self._link = link
+        self._rival = rival
+        self.beaten = 0
+
+    async def run(self, requests: Sequence[Request], *, confirm: bool = False) -> list[Any]:
+        if requests[0].command[0] == "commit":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await commit(self._rival, consume("ada"))
+                    self.beaten += 1
+        return await self._link.run(requests, confirm=confirm)
+
+
+async def test_a_server_that_always_comes_second_gets_its_turn(servers: Servers) -> None:
+    """After a few conflicts the others have to wait for the one that lost them."""
+    slow, fast = await opened(servers, 2)
+    await commit(fast, top_up("ada", 1000))
+    beaten = Beaten(slow._link, fast)
+    slow._writer._link = beaten  # type: ignore[assignment]
+    stored(await commit_one(slow, consume("ada", "mine")))
+    assert beaten.beaten == 3 + 1
+    # It was the last: whoever waited may go on at once.
+    assert stored(await commit_one(fast, consume("ada"))).status is Status.SUCCESS
+    await slow.close()
+    await fast.close()
+
+
+async def test_a_turn_that_its_owner_never_takes_runs_out(server: RedisServer) -> None:
+    """A server that died in its turn holds the others up for half a second at most."""
+    (store,) = await opened(server, 1)
+    keys = UserKeys("ada")
+    with server.client() as client:
+        client.set(keys.turn, "somebody", px=200)
+        assert stored(await commit_one(store, top_up("ada", 5))).balance_after == 5
+        assert client.get(keys.turn) is None
+    await store.close()
+
+
+async def test_a_stale_memory_of_an_account_never_decides(server: RedisServer) -> None:
+    """What a server remembers is a guess: a denial on an old balance is decided again."""
+    one, other = await opened(server, 2)
+    assert stored(await commit_one(one, consume("ada"))).status is Status.DENIED
+    await commit(other, top_up("ada", 2))
+    assert one._cache["ada"][0] == Account("ada", 0, 1, *[one._cache["ada"][0].create_time_us] * 2)
+    assert stored(await commit_one(one, consume("ada"))).status is Status.SUCCESS
+    await one.close()
+    await other.close()
