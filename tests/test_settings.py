@@ -50,3 +50,24 @@ def test_a_wrong_value_in_the_environment_names_the_variable(
     monkeypatch.setenv("ENTITLEMENTS_MAX_QUEUED", "none")
     with pytest.raises(SettingsError, match="ENTITLEMENTS_MAX_QUEUED is wrong"):
         read_configuration()
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("max_queued = 0", "'max_queued' in {file} is wrong"),
+        ("max_qeued = 1", "'max_qeued', which is no setting"),
+        ("max_queued = ", "is not valid TOML"),
+        ('[[callers]]\nname = "web"', "caller number 1: 'roles' is missing"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_named_with_what_is_wrong(
+    tmp_path: Path, content: str | None, problem: str
+) -> None:
+    file = tmp_path / "server.toml"
+    if content is not None:
+        file.write_text(content)
+    with pytest.raises(SettingsError) as refused:
+        read_configuration(file)
+    assert problem.format(file=file) in str(refused.value)

@@ -11,6 +11,14 @@ from support.operating import run, served, until
 from support.processes import command
 
 
+def charge(key: str) -> pb.ConsumeRequest:
+    return pb.ConsumeRequest(user_id="ada", feature="full_distribution", idempotency_key=key)
+
+
+def batch(keys: list[str]) -> pb.BatchConsumeRequest:
+    return pb.BatchConsumeRequest(requests=[charge(key) for key in keys])
+
+
 async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_path: Path) -> None:
     """And its copy verifies, serves, and no half of one is ever under its name."""
     url = f"sqlite://{tmp_path}/ledger.sqlite"
@@ -22,23 +30,22 @@ async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_pa
     ):
         stub = EntitlementServiceStub(channel)
         await stub.SetBalance(pb.SetBalanceRequest(user_id="ada", balance=10**9))
-        acknowledged: list[str] = []
+        # Past the first generation, so that part of the ledger is in tables and part in the journal.
+        acknowledged = [f"early-{number}" for number in range(5000)]
+        for start in range(0, len(acknowledged), 1000):
+            await stub.BatchConsume(batch(acknowledged[start : start + 1000]))
         stopped = asyncio.Event()
 
         async def load(worker: int) -> None:
             number = 0
             while not stopped.is_set():
                 key = f"{worker}-{number}"
-                request = pb.ConsumeRequest(
-                    user_id="ada", feature="full_distribution", idempotency_key=key
-                )
-                await stub.Consume(request)
+                await stub.Consume(charge(key))
                 acknowledged.append(key)
                 number += 1
 
         loads = [asyncio.create_task(load(worker)) for worker in range(32)]
-        # Past the first generation, so that part of the ledger is in tables and part in the journal.
-        await until(lambda: len(acknowledged) > 4500)
+        await until(lambda: len(acknowledged) > 5300)
         before = set(acknowledged)
         backup = await asyncio.create_subprocess_exec(
             command("entitlements-server"), "backup", str(copy), "--store", url
@@ -62,13 +69,5 @@ async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_pa
         stub = EntitlementServiceStub(channel)
         keys = list(before)
         for start in range(0, len(keys), 1000):
-            batch = pb.BatchConsumeRequest(
-                requests=[
-                    pb.ConsumeRequest(
-                        user_id="ada", feature="full_distribution", idempotency_key=key
-                    )
-                    for key in keys[start : start + 1000]
-                ]
-            )
-            results = (await stub.BatchConsume(batch)).results
+            results = (await stub.BatchConsume(batch(keys[start : start + 1000]))).results
             assert all(result.response.replayed for result in results)

@@ -4,8 +4,6 @@ import tomllib
 from hashlib import sha256
 from pathlib import Path
 
-import pytest
-
 from support.operating import callers, run
 
 
@@ -46,23 +44,12 @@ def test_token_new_prints_the_token_once_and_the_hash_to_store() -> None:
     assert token not in made.stderr
 
 
-@pytest.mark.parametrize(
-    ("content", "problem"),
-    [
-        ("max_queued = 0", "'max_queued' in {file} is wrong"),
-        ("max_qeued = 1", "'max_qeued', which is no setting"),
-        ("max_queued = ", "is not valid TOML"),
-        ('[[callers]]\nname = "web"', "caller number 1: 'roles' is missing"),
-    ],
-)
-def test_a_wrong_configuration_file_is_one_sentence(
-    tmp_path: Path, content: str, problem: str
-) -> None:
+def test_a_wrong_configuration_file_is_one_sentence(tmp_path: Path) -> None:
     file = tmp_path / "server.toml"
-    file.write_text(content)
+    file.write_text("max_queued = 0")
     refused = run("serve", "--config", str(file))
     assert refused.returncode == 1
-    assert problem.format(file=file) in refused.stderr
-    assert "Traceback" not in refused.stderr
-    missing = run("serve", "--config", str(tmp_path / "nowhere.toml"))
-    assert "cannot be read" in missing.stderr
+    assert refused.stdout == ""
+    assert refused.stderr == (
+        f"The value of 'max_queued' in {file} is wrong: should be greater than or equal to 1.\n"
+    )
