@@ -28,7 +28,7 @@ from rich.progress import track
 from servers import serving
 from workloads import HOT_USER, Workload, charges_of
 
-from entitlements_server.copying import copy as copy_ledger
+from entitlements_server.care.copying import copy as copy_ledger
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
 from entitlements_server.ledger.decide import Recorded
 from entitlements_server.ledger.values import Transaction

@@ -10,12 +10,13 @@ import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Annotated, Any
 
 import grpc
 import typer
 from filling import fill
-from generators import generator
+from generators import generator, run
 from measure import Result, measure
 from raw_inserts import raw_inserts
 from report import save, show
@@ -85,13 +86,31 @@ def bench(
             asyncio.run(_measure(ledger, size, plan, facts, everything))
             show(console, f"{size:,} transactions stored", everything[begin:])
             save(results, facts, everything)
-        if raw:
-            rate = raw_inserts(Path(temporary) / "raw.sqlite", 100)
-            facts["raw_inserts_per_second"] = rate
-            console.print(f"Raw inserts in groups of 100: {rate:,.0f} charges per second")
+        if raw and "batch100" in chosen:
+            ledger = _ledger(None, Path(temporary) / "raw", 0)
+            asyncio.run(_compare_raw(ledger, plan, facts))
     save(results, facts, everything)
     console.print(f"Starts, in seconds until ready: {facts['starts']}")
     console.print(f"Written: {results}/results.json and results.svg")
+
+
+async def _compare_raw(ledger: Path, plan: Plan, facts: dict[str, Any]) -> None:
+    """Measure batches of 100 and raw inserts of the same rows in turns."""
+    rates: list[tuple[float, float]] = []
+    async with serving(f"sqlite://{ledger}") as server:
+        load = generator(server.address, plan.connections)
+        for number in range(plan.rounds + 1):
+            raw = raw_inserts(ledger.with_name(f"raw-{number}.sqlite"), 100)
+            batches = await run(load, WORKLOADS["batch100"], plan.seconds)
+            rates.append((100 * batches.rate, raw))
+    del rates[0]  # it warmed up
+    ratio = median(mine / raw for mine, raw in rates)
+    facts["batches_and_raw_inserts_per_second"] = rates
+    facts["batches_to_raw_inserts"] = ratio
+    console.print(
+        f"BatchConsume of 100: {median(mine for mine, _ in rates):,.0f} charges per second;"
+        f" raw inserts in groups of 100: {median(raw for _, raw in rates):,.0f}; ratio {ratio:.2f}"
+    )
 
 
 def _ledger(folder: Path | None, temporary: Path, stored: int) -> Path:

@@ -53,12 +53,12 @@ class Server:
 
 
 @asynccontextmanager
-async def serving(store: str) -> AsyncIterator[Server]:
-    """Run `entitlements-server serve` on a store while the block runs."""
+async def serving(store: str, *options: str) -> AsyncIterator[Server]:
+    """Run `entitlements-server serve` on a store, with more options, while the block runs."""
     begin = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         str(Path(sys.executable).with_name("entitlements-server")),
-        *("serve", "--listen", "127.0.0.1:0", "--store", store),
+        *("serve", "--listen", "127.0.0.1:0", "--store", store, *options),
         stdout=asyncio.subprocess.PIPE,
     )
     try:

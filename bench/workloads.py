@@ -78,7 +78,8 @@ def _anyone() -> str:
     return user_id(random.randrange(USERS))
 
 
-def _consume() -> Iterator[bytes]:
+def consumes() -> Iterator[bytes]:
+    """Charge anyone, each time under a new key."""
     while True:
         yield _charge(_anyone()).SerializeToString()
 
@@ -122,23 +123,25 @@ def _history() -> Iterator[bytes]:
         yield pb.ListTransactionsRequest(user_id=_anyone(), page_size=20).SerializeToString()
 
 
-def _batch(size: int) -> Callable[[], Iterator[bytes]]:
-    def batches() -> Iterator[bytes]:
+def batches(size: int) -> Callable[[], Iterator[bytes]]:
+    """Charge anyone, `size` times in each call."""
+
+    def endless() -> Iterator[bytes]:
         while True:
             requests = [_charge(_anyone()) for _ in range(size)]
             yield pb.BatchConsumeRequest(requests=requests).SerializeToString()
 
-    return batches
+    return endless
 
 
 def _batch_workload(size: int, in_flight: int) -> Workload:
-    stream = Stream(f"{SERVICE}/BatchConsume", _batch(size), in_flight, max(100_000 // size, 100))
+    stream = Stream(f"{SERVICE}/BatchConsume", batches(size), in_flight, max(100_000 // size, 100))
     return Workload(f"BatchConsume of {size}", (stream,), size)
 
 
 _CONSUME = f"{SERVICE}/Consume"
 
-CONSUME = Workload("Consume, 10,000 users", (Stream(_CONSUME, _consume),))
+CONSUME = Workload("Consume, 10,000 users", (Stream(_CONSUME, consumes),))
 HOT_USER = Workload("Consume, one hot user", (Stream(_CONSUME, _hot),))
 REPLAYS = Workload("Consume, replays", (Stream(_CONSUME, _replay),))
 DENIALS = Workload("Consume, denials", (Stream(_CONSUME, _denied),))
@@ -149,7 +152,7 @@ MIXED = Workload(
     "mixed",
     (
         Stream(f"{SERVICE}/CheckAccess", _access, 64),
-        Stream(_CONSUME, _consume, 48),
+        Stream(_CONSUME, consumes, 48),
         Stream(_CONSUME, _replay, 4),
         Stream(_CONSUME, _denied, 4),
         Stream(f"{SERVICE}/ListTransactions", _history, 8),

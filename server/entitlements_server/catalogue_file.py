@@ -88,10 +88,14 @@ class CatalogueInForce:
         """Return the catalogue in force."""
         return self._current
 
-    def reload(self) -> None:
-        """Read the file again. A broken file leaves the old catalogue in force and is logged."""
+    def reload(self) -> bool:
+        """Read the file again. A broken file leaves the old catalogue in force and is logged.
+
+        Returns:
+            Whether it was taken.
+        """
         if self._path is None:
-            return
+            return True
         try:
             self._current = read_catalogue(self._path)
         except CatalogueFileError as error:
@@ -100,5 +104,6 @@ class CatalogueInForce:
                 reason=str(error),
                 catalogue_version=self._current.version,
             )
-        else:
-            log.info("A new catalogue is in force.", catalogue_version=self._current.version)
+            return False
+        log.info("A new catalogue is in force.", catalogue_version=self._current.version)
+        return True

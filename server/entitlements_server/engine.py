@@ -10,11 +10,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+import structlog
 
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule, decide
 from entitlements_server.stores.port import Store
+
+log = structlog.get_logger()
 
 MAX_GROUP = 1000
 """Most commands that one group takes, and most that one submission may have."""
@@ -34,13 +39,33 @@ ENOUGH = 64
 class OverloadedError(Exception):
     """The queue is full, the server is shutting down, or the deadline passed in the queue.
 
-    Nothing was charged. `retry_delay_s` is when to try again, in seconds.
+    Nothing was charged. `retry_delay_s` is when to try again, in seconds. `cause` says in a word
+    what was too much, for those who watch.
     """
 
-    def __init__(self, message: str, retry_delay_s: float) -> None:
+    def __init__(self, message: str, retry_delay_s: float, cause: str = "queue") -> None:
         super().__init__(message)
         self.message = message
         self.retry_delay_s = retry_delay_s
+        self.cause = cause
+
+
+class Observer(Protocol):
+    """Watches groups. Its methods are called on the event loop and must be quick."""
+
+    def origin(self) -> object:
+        """Return what to remember of the call that submits commands, for `committed`."""
+
+    def committed(
+        self, outcomes: Sequence[Outcome], origins: Sequence[object], seconds: float
+    ) -> None:
+        """Take note of a group that is durable.
+
+        Args:
+            outcomes: Of its commands.
+            origins: What `origin` returned for each of its submissions.
+            seconds: How long the commit took.
+        """
 
 
 @dataclass(slots=True, eq=False)
@@ -48,6 +73,7 @@ class _Submission:
     commands: Sequence[Command]
     future: asyncio.Future[list[Outcome]]
     deadline: float | None
+    origin: object
 
 
 class Engine:
@@ -58,6 +84,7 @@ class Engine:
         catalogue: Tells the catalogue in force; asked once a group.
         max_queued: Commands that may wait, at least 1; more are refused.
         clock_us: The time, microseconds since 1970 UTC.
+        observer: Watches groups, if anyone does.
     """
 
     def __init__(
@@ -67,11 +94,13 @@ class Engine:
         *,
         max_queued: int = 4096,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        observer: Observer | None = None,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._max_queued = max_queued
         self._clock_us = clock_us
+        self._observer = observer
         self._queue: deque[_Submission] = deque()
         self._queued = 0
         self._closed = False
@@ -104,6 +133,7 @@ class Engine:
                 "This server is shutting down and nothing was charged: send the request again, to"
                 " another server or when it is back.",
                 retry_delay_s=1.0,
+                cause="draining",
             )
         if self._queued and self._queued + len(commands) > self._max_queued:
             raise OverloadedError(
@@ -112,7 +142,8 @@ class Engine:
                 retry_delay_s=0.5,
             )
         loop = asyncio.get_running_loop()
-        submission = _Submission(commands, loop.create_future(), deadline)
+        origin = self._observer.origin() if self._observer is not None else None
+        submission = _Submission(commands, loop.create_future(), deadline, origin)
         self._queue.append(submission)
         self._queued += len(commands)
         if self._committing is None:
@@ -159,6 +190,7 @@ class Engine:
                         "The deadline passed before the server came to the request and nothing"
                         " was charged: send it again, with a longer deadline.",
                         retry_delay_s=0.5,
+                        cause="deadline",
                     )
                 )
                 continue
@@ -168,17 +200,27 @@ class Engine:
 
     async def _commit(self, group: Sequence[_Submission]) -> None:
         commands = [command for submission in group for command in submission.commands]
+        started_s = time.perf_counter()
         try:
-            outcomes = iter(await self._store.commit(commands, self._rule()))
+            decided = await self._store.commit(commands, self._rule())
         except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told
             for submission in group:
                 if not submission.future.done():
                     submission.future.set_exception(error)
             return
+        seconds = time.perf_counter() - started_s
+        outcomes = iter(decided)
         for submission in group:
             mine = [next(outcomes) for _ in submission.commands]
             if not submission.future.done():
                 submission.future.set_result(mine)
+        if self._observer is not None:
+            origins = [submission.origin for submission in group]
+            try:
+                self._observer.committed(decided, origins, seconds)
+            except Exception:
+                # Those who watch must not stop those who work.
+                log.exception("A group could not be observed.")
 
     def _rule(self) -> Rule:
         catalogue = self._catalogue()

@@ -1,32 +1,129 @@
-"""One line per event, to standard error: for people, or as JSON for programs."""
+"""One line per event, to standard error: for people, or as JSON for programs.
+
+What libraries log goes the same way. No line shows a secret: tracebacks come without the values
+of variables, and whatever looks like a credential is covered before a line is written.
+"""
 
 import logging
+import re
 import sys
-from typing import Literal
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
 
 import structlog
 
+_COVER = "***"
+_CREDENTIALS = re.compile(
+    r"(?P<url>://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"  # the password in a URL
+    r"|(?P<header>\bbearer\s+)[^\s'\"]+"
+    r"|\bent_[A-Za-z0-9_-]{20,}"  # a token of ours
+    r"|-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)",
+    re.IGNORECASE | re.DOTALL,
+)
 
-def configure_logs(log_format: Literal["console", "json"], level: str) -> None:
-    """Set up structlog for the whole process."""
-    renderer: structlog.typing.Processor
-    if log_format == "json":
-        renderer = structlog.processors.JSONRenderer()
-        exceptions: structlog.typing.Processor = structlog.processors.dict_tracebacks
-    else:
-        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
-        exceptions = structlog.processors.StackInfoRenderer()
+
+def configure_logs(
+    log_format: Literal["console", "json"], level: str, secrets: Iterable[str] = ()
+) -> None:
+    """Set up structlog, and the logging of libraries, for the whole process.
+
+    Args:
+        log_format: How lines look.
+        level: The least grave that is written.
+        secrets: Texts that no line may show, besides what looks like a credential.
+    """
+    least = logging.getLevelNamesMapping()[level.upper()]
+    cover = covering(secrets)
+    render = _renderer(log_format)
+
+    def covered(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
+        return cover(str(render(logger, name, event)))
+
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    tracebacks: list[structlog.typing.Processor] = (
+        [
+            # Without locals: they hold requests, metadata and settings.
+            structlog.processors.ExceptionRenderer(
+                structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+            )
+        ]
+        if log_format == "json"
+        else []
+    )
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            exceptions,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[level.upper()]
-        ),
+        processors=[*shared, *tracebacks, covered],
+        wrapper_class=structlog.make_filtering_bound_logger(least),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                *tracebacks,
+                covered,
+            ],
+        )
+    )
+    # Libraries narrate; what they have to say below a warning is for their own developers.
+    logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+
+
+def covering(secrets: Iterable[str] = ()) -> Callable[[str], str]:
+    """Return a function that covers secrets, and what looks like a credential, in a text."""
+    known = [secret for secret in secrets if secret]
+
+    def cover(text: str) -> str:
+        for secret in known:
+            text = text.replace(secret, _COVER)
+        return _CREDENTIALS.sub(
+            lambda match: (match["url"] or match["header"] or "") + _COVER, text
+        )
+
+    return cover
+
+
+class Throttle:
+    """Lets through so many lines of a kind in so many seconds, and counts the rest."""
+
+    def __init__(
+        self, *, lines: int, seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._lines = lines
+        self._seconds = seconds
+        self._clock = clock
+        self._began: dict[str, float] = {}
+        self._seen: dict[str, int] = {}
+
+    def ask(self, kind: str) -> int | None:
+        """Ask whether to write a line.
+
+        Args:
+            kind: One of few: each is remembered.
+
+        Returns:
+            How many were kept back since the last that was let through; None to keep this back.
+        """
+        now = self._clock()
+        seen = self._seen.get(kind, 0)
+        if now - self._began.get(kind, -self._seconds) >= self._seconds:
+            self._began[kind] = now
+            self._seen[kind] = 1
+            return max(seen - self._lines, 0)
+        self._seen[kind] = seen + 1
+        return 0 if seen < self._lines else None
+
+
+def _renderer(log_format: Literal["console", "json"]) -> structlog.typing.Processor:
+    if log_format == "json":
+        return structlog.processors.JSONRenderer(default=str)
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )

@@ -3,17 +3,16 @@
 from collections.abc import Iterable
 from typing import Any
 
-import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
 from google.rpc import error_details_pb2  # noqa: F401  # so that details of errors show decoded
 from grpc_reflection.v1alpha import reflection
 
 
-def add_reflection(services: Iterable[str], server: grpc.aio.Server) -> None:
-    """Let callers of `server` look up `services` and every message type of this program."""
+def reflection_servicer(services: Iterable[str]) -> reflection.aio.ReflectionServicer:
+    """Return what lets callers look up `services` and every message type of this program."""
     names = (*services, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server, _MethodFindingPool())
+    return reflection.aio.ReflectionServicer(names, pool=_MethodFindingPool())
 
 
 class _MethodFindingPool:

@@ -16,6 +16,7 @@ from entitlements_server.ledger.errors import (
     TransactionNotFoundError,
 )
 from entitlements_server.ledger.values import sequence_of
+from entitlements_server.service.guard import Bucket
 from entitlements_server.service.messages import (
     access_message,
     account_message,
@@ -36,10 +37,12 @@ class Call:
     Attributes:
         caller: Name of the authenticated caller, or empty.
         deadline: By the event loop's clock, in seconds; None if there is none.
+        bucket: Counts the caller's calls, if it has a rate.
     """
 
     caller: str = ""
     deadline: float | None = None
+    bucket: Bucket | None = None
 
 
 class Servicer:

@@ -1,5 +1,6 @@
 """The one table from errors to codes and reasons, and the status that a caller gets."""
 
+import math
 from dataclasses import dataclass
 
 import grpc
@@ -17,6 +18,13 @@ from entitlements_server.ledger.errors import (
     RefundExceedsChargeError,
     TransactionNotFoundError,
     UnknownFeatureError,
+)
+from entitlements_server.service.errors import (
+    NoSuchMethodError,
+    PermissionDeniedError,
+    RateLimitedError,
+    RefusedError,
+    UnauthenticatedError,
 )
 from entitlements_server.stores.port import StoreUnavailableError
 
@@ -41,6 +49,11 @@ CODES: dict[type[Exception], tuple[grpc.StatusCode, str]] = {
     NotRefundableError: (grpc.StatusCode.FAILED_PRECONDITION, "NOT_REFUNDABLE"),
     RefundExceedsChargeError: (grpc.StatusCode.FAILED_PRECONDITION, "REFUND_EXCEEDS_CHARGE"),
     BalanceLimitExceededError: (grpc.StatusCode.FAILED_PRECONDITION, "BALANCE_LIMIT_EXCEEDED"),
+    UnauthenticatedError: (grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    PermissionDeniedError: (grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    RateLimitedError: (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED"),
+    # Of a method that is not in the contract, the contract's reasons say nothing.
+    NoSuchMethodError: (grpc.StatusCode.UNIMPLEMENTED, ""),
     OverloadedError: (grpc.StatusCode.UNAVAILABLE, "OVERLOADED"),
     StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 }
@@ -77,6 +90,8 @@ def answer(error: Exception, reference: str = "") -> Answer:
     code, reason = CODES.get(type(error), (grpc.StatusCode.INTERNAL, "INTERNAL"))
     message, metadata = _words(error, reference)
     status = status_pb2.Status(code=code.value[0], message=message)
+    if not reason:
+        return Answer(code, status, ())
     status.details.add().Pack(
         error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN, metadata=metadata)
     )
@@ -86,8 +101,8 @@ def answer(error: Exception, reference: str = "") -> Answer:
             field=error.field, description=f"It {error.description}."
         )
         status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-    if isinstance(error, OverloadedError):
-        delay_ms = round(error.retry_delay_s * 1000)
+    if isinstance(error, OverloadedError | RateLimitedError):
+        delay_ms = math.ceil(error.retry_delay_s * 1000)
         delay = Duration(nanos=0)
         delay.FromMilliseconds(delay_ms)
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
@@ -97,7 +112,7 @@ def answer(error: Exception, reference: str = "") -> Answer:
 
 def _words(error: Exception, reference: str) -> tuple[str, dict[str, str]]:
     """Return the sentence and the metadata that a caller may see."""
-    if isinstance(error, LedgerError):
+    if isinstance(error, LedgerError | RefusedError):
         return error.message, dict(error.metadata)
     if isinstance(error, OverloadedError):
         return error.message, {}

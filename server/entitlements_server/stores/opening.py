@@ -28,12 +28,8 @@ async def open_store(url: str) -> Store:
         case "sqlite":
             from entitlements_server.stores.sqlite import SqliteStore  # noqa: PLC0415  # is needed
 
-            path = Path(unquote(parts.path))
-            if parts.netloc or not path.is_absolute() or path.name == "" or parts.query:
-                raise StoreConfigurationError(
-                    f"The store '{url}' names no file: write sqlite:// and the absolute path of the"
-                    " ledger file, for example sqlite:///var/lib/entitlements/ledger.sqlite."
-                )
+            path = sqlite_file(url)
+            assert path is not None
             return await SqliteStore.open(path)
         case "redis" | "rediss" | "redis+cluster" | "rediss+cluster":
             from entitlements_server.stores.redis import open_redis  # noqa: PLC0415
@@ -43,6 +39,30 @@ async def open_store(url: str) -> Store:
             raise StoreConfigurationError(
                 f"The store '{masked(url)}' is of no kind that is known: write {KINDS}."
             )
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file that a store's URL names, or None if it is a store of another kind.
+
+    Raises:
+        StoreConfigurationError: It is of the kind and names no file.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        return None
+    path = Path(unquote(parts.path))
+    if parts.netloc or not path.is_absolute() or path.name == "" or parts.query:
+        raise StoreConfigurationError(
+            f"The store '{masked(url)}' names no file: write sqlite:// and the absolute path of the"
+            " ledger file, for example sqlite:///var/lib/entitlements/ledger.sqlite."
+        )
+    return path
+
+
+def secrets_of(url: str) -> list[str]:
+    """Return what nobody may see of a store's URL: the password as written, and as meant."""
+    password = urlsplit(url).password
+    return [password, unquote(password)] if password else []
 
 
 def masked(url: str) -> str:

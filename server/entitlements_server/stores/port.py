@@ -24,6 +24,10 @@ class StoreConfigurationError(Exception):
     """The store cannot be opened as it is named; the message says what to do."""
 
 
+class StoreInUseError(StoreConfigurationError):
+    """Another process has the store to itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class AccountPage:
     """Some accounts, and the cursor that continues behind them: empty when that was all."""

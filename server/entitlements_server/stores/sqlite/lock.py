@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.port import StoreConfigurationError, StoreInUseError
 
 
 class FileLock:
@@ -14,7 +14,8 @@ class FileLock:
     that SQLite itself holds on it.
 
     Raises:
-        StoreConfigurationError: Another process holds it, or the folder cannot be written.
+        StoreInUseError: Another process holds it.
+        StoreConfigurationError: The folder cannot be written.
     """
 
     def __init__(self, database: Path) -> None:
@@ -29,7 +30,7 @@ class FileLock:
             assert self._file is not None
             owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
             self.release()
-            raise StoreConfigurationError(
+            raise StoreInUseError(
                 f"The ledger {database} is in use by process {owner}: stop that one first, or name"
                 " another file."
             ) from error

@@ -116,8 +116,8 @@ async def _verify(source: Store, target: Store, total: int, appended: int, step:
     accounts = transactions = balance = 0
     step("verifying", 0, total)
     async for page in _pages(source):
-        there = await _gather(lambda one: target.account(one.user_id), page)
-        for account, arrived in zip(page, there, strict=True):
+        same = await _gather(lambda one: target.account(one.user_id), page)
+        for account, arrived in zip(page, same, strict=True):
             if account != arrived:
                 raise _differs(account.user_id)
             accounts += 1
@@ -127,11 +127,14 @@ async def _verify(source: Store, target: Store, total: int, appended: int, step:
             counts = await _gather(lambda one: _compare(source, target, one), users)
             transactions += sum(counts)
             step("verifying", transactions, total)
-    in_target = [account async for account in _accounts(target)]
-    if len(in_target) != accounts or sum(one.balance for one in in_target) != balance:
+    there, tokens = 0, 0
+    async for account in _accounts(target):
+        there += 1
+        tokens += account.balance
+    if (there, tokens) != (accounts, balance):
         raise CopyError(
-            f"The source has {accounts} accounts and the target {len(in_target)}: it held others"
-            " before. Name an empty target."
+            f"The source has {accounts} accounts and the target {there}: it held others before."
+            " Name an empty target."
         )
     return Copied(accounts, transactions, appended, balance)
 

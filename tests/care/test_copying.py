@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entitlements_server.copying import Copied, CopyError, copy
+from entitlements_server.care.copying import Copied, CopyError, copy
 from entitlements_server.ledger.commands import Command, Refund
 from entitlements_server.ledger.values import Transaction
 from entitlements_server.stores.memory import MemoryStore

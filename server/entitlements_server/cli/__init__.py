@@ -1,0 +1,23 @@
+"""The command line of the server: `entitlements-server`. One file for each group of commands."""
+
+import typer
+
+from entitlements_server.cli import config, copy, data, serve, token
+
+app = typer.Typer(
+    help="Token entitlements over gRPC. Tokens buy depth of analysis.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # Hidden for lack of use: each shell's completion is two more lines of help.
+    add_completion=False,
+)
+serve.add_to(app)
+config.add_to(app)
+token.add_to(app)
+data.add_to(app)
+copy.add_to(app)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,76 @@
+"""`entitlements-server copy`."""
+
+import asyncio
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+from entitlements_server.care.copying import Copied, CopyError
+from entitlements_server.care.copying import copy as copy_ledger
+from entitlements_server.cli.options import give_up
+from entitlements_server.logs import configure_logs
+from entitlements_server.stores.opening import open_store
+from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(copy)
+
+
+def copy(
+    *,
+    source: Annotated[str, typer.Option("--from", help="The store's URL that has the ledger.")],
+    target: Annotated[str, typer.Option("--to", help="The URL of an empty store.")],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a copy that was interrupted.")
+    ] = False,
+) -> None:
+    """Copy a whole ledger to another store, and verify it. Stop the servers on it first."""
+    configure_logs("console", "warning")
+    try:
+        copied = asyncio.run(_copy(source, target, resume=resume))
+    except (CopyError, StoreConfigurationError) as error:
+        give_up(str(error))
+    except StoreUnavailableError:
+        give_up("A store cannot be reached any more. Mend it, then copy again with --resume.")
+    typer.echo(
+        f"Copied {copied.appended:,} transactions. The target is the same as the source:"
+        f" {copied.accounts:,} accounts, {copied.transactions:,} transactions,"
+        f" {copied.balance:,} tokens."
+    )
+
+
+async def _copy(source_url: str, target_url: str, *, resume: bool) -> Copied:
+    source = await open_store(source_url)
+    try:
+        target = await open_store(target_url)
+        try:
+            with Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                console=Console(stderr=True),
+            ) as progress:
+                tasks: dict[str, TaskID] = {}
+
+                def step(what: str, done: int, total: int) -> None:
+                    if what not in tasks:
+                        tasks[what] = progress.add_task(what, total=total)
+                    progress.update(tasks[what], completed=done)
+
+                return await copy_ledger(source, target, resume=resume, step=step)
+        finally:
+            await target.close()
+    finally:
+        await source.close()

@@ -1,0 +1,70 @@
+"""`entitlements-server serve`."""
+
+import asyncio
+import signal
+import sys
+
+import typer
+
+from entitlements_server.catalogue_file import CatalogueFileError
+from entitlements_server.cli.options import give_up, with_settings
+from entitlements_server.collector import set_up_collector
+from entitlements_server.logs import configure_logs
+from entitlements_server.server import running
+from entitlements_server.service.handlers import SERVICE
+from entitlements_server.settings import Configuration, Settings, SettingsError, read_configuration
+from entitlements_server.stores.opening import masked, secrets_of
+from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.transport import ListenError
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command()(serve)
+
+
+@with_settings()
+def serve(configuration: Configuration) -> None:
+    """Serve until SIGTERM or SIGINT. SIGHUP reads catalogue, callers and certificates again."""
+    settings = configuration.settings
+    configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
+    set_up_collector()
+    try:
+        asyncio.run(_serve(configuration))
+    except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:
+        give_up(str(error))
+
+
+async def _serve(configuration: Configuration) -> None:
+    settings, file = configuration.settings, configuration.file
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    reread = (lambda: read_configuration(file).callers) if file else None
+    async with running(settings, configuration.callers, reread) as server:
+        loop.add_signal_handler(signal.SIGHUP, server.reload)
+        lines = [f"Listening on {server.address}", f"Ledger in {masked(settings.store)}"]
+        lines.append(f"Catalogue version {server.catalogue().version}")
+        if server.metrics_address:
+            lines.append(f"Metrics on http://{server.metrics_address}/metrics")
+        lines.append(_try(settings, server.address, callers=bool(configuration.callers)))
+        typer.echo("\n".join(lines))
+        sys.stdout.flush()
+        await stop.wait()
+        typer.echo("Stopping: finishing the calls in flight.")
+    typer.echo("Stopped.")
+
+
+def _try(settings: Settings, address: str, *, callers: bool) -> str:
+    security = "-plaintext"
+    if settings.tls_certificate is not None:
+        security = "-cacert CA.pem"
+        if settings.tls_client_ca is not None:
+            security += " -cert CLIENT.pem -key CLIENT-KEY.pem"
+    token = " -H 'authorization: Bearer TOKEN'" if callers else ""
+    return (
+        f"Try: grpcurl {security}{token}"
+        """ -d '{"user_id": "ada", "feature": "full_distribution"}'"""
+        f" {address} {SERVICE}/CheckAccess"
+    )

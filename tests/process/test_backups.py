@@ -1,0 +1,74 @@
+"""A backup of a ledger that is being served."""
+
+import asyncio
+from pathlib import Path
+
+import grpc
+
+from entitlements.v1 import entitlement_service_pb2 as pb
+from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
+from support.operating import run, served, until
+from support.processes import command
+
+
+async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_path: Path) -> None:
+    """And its copy verifies, serves, and no half of one is ever under its name."""
+    url = f"sqlite://{tmp_path}/ledger.sqlite"
+    copy = tmp_path / "copy" / "ledger.sqlite"
+    copy.parent.mkdir()
+    async with (
+        served(tmp_path, "--store", url) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        stub = EntitlementServiceStub(channel)
+        await stub.SetBalance(pb.SetBalanceRequest(user_id="ada", balance=10**9))
+        acknowledged: list[str] = []
+        stopped = asyncio.Event()
+
+        async def load(worker: int) -> None:
+            number = 0
+            while not stopped.is_set():
+                key = f"{worker}-{number}"
+                request = pb.ConsumeRequest(
+                    user_id="ada", feature="full_distribution", idempotency_key=key
+                )
+                await stub.Consume(request)
+                acknowledged.append(key)
+                number += 1
+
+        loads = [asyncio.create_task(load(worker)) for worker in range(32)]
+        # Past the first generation, so that part of the ledger is in tables and part in the journal.
+        await until(lambda: len(acknowledged) > 4500)
+        before = set(acknowledged)
+        backup = await asyncio.create_subprocess_exec(
+            command("entitlements-server"), "backup", str(copy), "--store", url
+        )
+        assert await backup.wait() == 0
+        at_least = len(acknowledged)
+        await until(lambda: len(acknowledged) > at_least)
+        stopped.set()
+        await asyncio.gather(*loads)
+        assert [file.name for file in copy.parent.iterdir()] == ["ledger.sqlite"]
+        # The ledger that is being served is looked at as well: a copy of it.
+        verified = run("verify", "--store", url)
+        assert verified.returncode == 0, verified.stdout + verified.stderr
+        assert "reading a copy" in verified.stderr
+    restored = run("verify", "--store", f"sqlite://{copy}")
+    assert restored.returncode == 0, restored.stdout
+    async with (
+        served(tmp_path, "--store", f"sqlite://{copy}") as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        stub = EntitlementServiceStub(channel)
+        keys = list(before)
+        for start in range(0, len(keys), 1000):
+            batch = pb.BatchConsumeRequest(
+                requests=[
+                    pb.ConsumeRequest(
+                        user_id="ada", feature="full_distribution", idempotency_key=key
+                    )
+                    for key in keys[start : start + 1000]
+                ]
+            )
+            results = (await stub.BatchConsume(batch)).results
+            assert all(result.response.replayed for result in results)

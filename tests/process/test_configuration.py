@@ -1,0 +1,68 @@
+"""The commands that show settings and make tokens, and what is said of a wrong file."""
+
+import tomllib
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+
+from support.operating import callers, run
+
+
+def test_config_prints_what_is_in_force_and_where_it_comes_from(tmp_path: Path) -> None:
+    config = tmp_path / "server.toml"
+    token = run("token", "new").stdout.strip()
+    config.write_text(
+        'log_format = "json"\nmax_queued = 5\nstore = "memory://"\ndrain_seconds = 7\n'
+        + callers(("web", "charger", token))
+    )
+    printed = run(
+        *("config", "--max-queued", "9"),
+        ENTITLEMENTS_CONFIG=str(config),
+        ENTITLEMENTS_STORE="redis://user:hunter2@db/0",
+    ).stdout
+    for line in (
+        'log_format = "json"  # file',
+        "max_queued = 9  # flag",
+        'store = "redis://user:***@db/0"  # environment',
+        "drain_seconds = 7.0  # file",
+        'log_level = "info"  # default',
+        "# catalogue is not set",
+        'roles = ["charger"]',
+    ):
+        assert line in printed.splitlines()
+    # It is TOML itself, and nothing in it is of use to a thief.
+    assert tomllib.loads(printed)["callers"] == [{"name": "web", "roles": ["charger"]}]
+    assert token not in printed
+    assert sha256(token.encode()).hexdigest() not in printed
+    assert "hunter2" not in printed
+
+
+def test_token_new_prints_the_token_once_and_the_hash_to_store() -> None:
+    made = run("token", "new")
+    token = made.stdout.strip()
+    assert token.startswith("ent_")
+    assert sha256(token.encode()).hexdigest() in made.stderr
+    assert token not in made.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("max_queued = 0", "'max_queued' in {file} is wrong"),
+        ("max_qeued = 1", "'max_qeued', which is no setting"),
+        ("max_queued = ", "is not valid TOML"),
+        ('[[callers]]\nname = "web"', "caller number 1: 'roles' is missing"),
+    ],
+)
+def test_a_wrong_configuration_file_is_one_sentence(
+    tmp_path: Path, content: str, problem: str
+) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(content)
+    refused = run("serve", "--config", str(file))
+    assert refused.returncode == 1
+    assert problem.format(file=file) in refused.stderr
+    assert "Traceback" not in refused.stderr
+    missing = run("serve", "--config", str(tmp_path / "nowhere.toml"))
+    assert "cannot be read" in missing.stderr
