@@ -56,7 +56,7 @@ class RedisServer:
     def __init__(self, *, environment: Mapping[str, str] | None = None, **config: str) -> None:
         self._program = tool("redis-server")
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
-        self.port = free_port()
+        self.port = int(config.get("tls_port", 0)) or free_port()
         self.config = _LEDGER | config
         self._environment = {**os.environ, **(environment or {})}
         self.process: subprocess.Popen[bytes] | None = None

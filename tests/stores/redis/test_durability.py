@@ -120,6 +120,11 @@ async def test_with_replicas_asked_for_nothing_is_acknowledged_without_them(
         # It is on the master by now, and still not where it was asked to be.
         with pytest.raises(StoreUnavailableError):
             await commit(store, consume("ada", "second"))
+        # Nor does another server acknowledge it, which only finds that it was made.
+        other = await open_store(f"{own_server.url}?replicas=1")
+        with pytest.raises(StoreUnavailableError):
+            await commit(other, consume("ada", "second"))
+        await other.close()
         replica.start()
         own_server.wait_for_replica()
         await commit(store, consume("ada", "second"))

@@ -22,7 +22,7 @@ async def open_redis(url: str) -> Store:
     try:
         from entitlements_server.stores.redis.store import RedisStore  # noqa: PLC0415  # an extra
     except ModuleNotFoundError as error:
-        if error.name != "redis":
+        if (error.name or "").partition(".")[0] != "redis":
             raise
         raise StoreConfigurationError(
             "A ledger on Redis needs the redis package, which is not installed:"
