@@ -19,10 +19,11 @@ from filling import fill
 from generators import generator, run
 from measure import Result, measure
 from raw_inserts import raw_inserts
-from report import save, show
+from report import save, show, show_targets
 from rich.console import Console
 from rich.progress import Progress
 from servers import serving, warm_up
+from targets import targets
 from workloads import CONSUME, WORKLOADS, Workload
 
 # A table of figures is of no use when it wraps.
@@ -90,8 +91,8 @@ def bench(
             ledger = _ledger(None, Path(temporary) / "raw", 0)
             asyncio.run(_compare_raw(ledger, plan, facts))
     save(results, facts, everything)
-    console.print(f"Starts, in seconds until ready: {facts['starts']}")
-    console.print(f"Written: {results}/results.json and results.svg")
+    show_targets(console, targets(facts, everything))
+    console.print(f"Written: {results}/results.json, results.md and results.svg")
 
 
 async def _compare_raw(ledger: Path, plan: Plan, facts: dict[str, Any]) -> None:

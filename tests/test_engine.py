@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from entitlements_server.engine import MAX_GROUP, Engine, OverloadedError
+from entitlements_server.engine import ENOUGH, MAX_GROUP, Engine, OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.ledger.commands import Consume, TopUp
 from entitlements_server.ledger.decide import Recorded
@@ -50,6 +50,32 @@ async def test_commands_that_arrive_during_a_commit_form_the_next_group() -> Non
     await asyncio.gather(first, *others)
     assert [len(group) for group in store.groups] == [1, 7]
     assert engine.queued == 0
+
+
+async def arrive(engine: Engine, turn: int) -> None:
+    """Submit a command that many turns of the event loop from now."""
+    for _ in range(turn):
+        await asyncio.sleep(0)
+    await engine.submit([ONE])
+
+
+async def test_commands_of_calls_that_are_under_way_join_the_group() -> None:
+    """They arrive one by one, a turn of the event loop or a few apart."""
+    store = GatedStore()
+    store.gate.set()
+    engine = engine_on(store)
+    await asyncio.gather(*(arrive(engine, turn) for turn in (0, 1, 2, 5, 9, 12)))
+    assert [len(group) for group in store.groups] == [6]
+
+
+async def test_a_stream_of_commands_without_end_does_not_keep_a_group_from_beginning() -> None:
+    """With enough of them it begins, whoever is still under way."""
+    store = GatedStore()
+    store.gate.set()
+    engine = engine_on(store, max_queued=1000)
+    await asyncio.gather(*(arrive(engine, turn) for turn in range(3 * ENOUGH)))
+    assert len(store.groups) > 2
+    assert max(map(len, store.groups)) <= ENOUGH + 5
 
 
 async def test_a_group_never_takes_more_than_its_limit_nor_splits_a_submission() -> None:

@@ -32,7 +32,7 @@ _log = structlog.get_logger()
 _Result = TypeVar("_Result")
 
 GENERATION_SIZE = 16_384
-"""Transactions that wait in the journal before they are indexed together, about 13 MB in memory.
+"""Transactions that wait in the journal before they are indexed together, about 20 MB in memory.
 
 The more, the more of them share a page of the tables: see docs/performance.md.
 """
