@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -168,7 +169,8 @@ class SqliteStore:
                 pass  # It is in the journal; the next start will index it.
             finally:
                 self._closed = True
-                await asyncio.wait(map(asyncio.wrap_future, self._close_databases()))
+                closing = self._close_databases(checkpoint=True)
+                await asyncio.wait(map(asyncio.wrap_future, closing))
                 self._writing.shutdown()
                 self._reading.shutdown()
                 self._lock.release()
@@ -186,7 +188,10 @@ class SqliteStore:
                     await self._reopen()
                 return await work()
 
-        return await asyncio.shield(asyncio.ensure_future(alone()))
+        task = asyncio.ensure_future(alone())
+        # If the caller has gone, nobody is left to be told of a failure.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
 
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
         writer = self._writer
@@ -227,6 +232,7 @@ class SqliteStore:
             writer.index_later(transactions, generation.state)
             if last:
                 writer.trim_journal(generation.position)
+            writer.checkpoint_if_due()
 
         try:
             await self._run(self._writing, work)
@@ -307,11 +313,12 @@ class SqliteStore:
             self._reader.close()
             self._reader = None
 
-    def _close_databases(self) -> list[Future[None]]:
+    def _close_databases(self, *, checkpoint: bool = False) -> list[Future[None]]:
         """Close both connections, each behind what its thread is doing."""
         closing = [self._reading.submit(self._close_reader)]
         if self._writer is not None:
-            closing.append(self._writing.submit(self._writer.close))
+            close = partial(self._writer.close, checkpoint=checkpoint)
+            closing.append(self._writing.submit(close))
             self._writer = None
         return closing
 
