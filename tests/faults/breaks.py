@@ -19,10 +19,10 @@ from entitlements_server.ledger import state
 from entitlements_server.ledger.catalogue import Access
 from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
+from entitlements_server.service import status
 from entitlements_server.stores import memory
-from entitlements_server.stores.sqlite import database
+from entitlements_server.stores.sqlite import database, writing
 from entitlements_server.stores.sqlite import store as sqlite
-from entitlements_server.stores.sqlite import writing
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -192,6 +192,22 @@ def _sync_trusted_after_failure(change: Patch) -> None:
     change(writing, "write_anew", lambda _: None)
 
 
+def _errors_told_verbatim(change: Patch) -> None:
+    """No text of an exception reaches a caller."""
+    change(status, "_words", lambda error, _: (repr(error), {}))
+
+
+def _calls_hoarded(change: Patch) -> None:
+    """What belongs to a call ends with it."""
+    submit, hoard = sqlite.SqliteStore.account, []
+
+    async def account(self: Any, user_id: str) -> Any:
+        hoard.append(bytearray(b"x" * 4096))
+        return await submit(self, user_id)
+
+    change(sqlite.SqliteStore, "account", account)
+
+
 BREAKS: dict[str, Callable[[Patch], None]] = {
     "reply-before-commit": _reply_before_commit,
     "synchronous-normal": _synchronous_normal,
@@ -207,5 +223,18 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "refused-yet-charged": _refused_yet_charged,
     "keys-lost-on-restart": _keys_lost_on_restart,
     "sync-trusted-after-failure": _sync_trusted_after_failure,
+    "errors-told-verbatim": _errors_told_verbatim,
+    "calls-hoarded": _calls_hoarded,
 }
 """The switches by name."""
+
+OF_RULES = sorted(
+    set(BREAKS)
+    - {
+        "synchronous-normal",  # only a power loss shows it
+        "sync-trusted-after-failure",  # only a power loss right after a failed sync
+        "errors-told-verbatim",  # hostile.py
+        "calls-hoarded",  # soak.py
+    }
+)
+"""Those that a history of requests and answers shows."""

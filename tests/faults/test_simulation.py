@@ -2,7 +2,7 @@
 
 import pytest
 
-from faults.breaks import BREAKS
+from faults.breaks import OF_RULES
 from faults.simulation import check, simulate
 
 
@@ -18,9 +18,7 @@ def test_the_same_seed_gives_the_same_trace_and_another_one_another() -> None:
     assert len(set(traces)) == 5
 
 
-# Where a failed sync is trusted, only a power loss within the same second shows it: see
-# test_disk_errors.py, which looks for it there.
-@pytest.mark.parametrize("name", sorted(set(BREAKS) - {"sync-trusted-after-failure"}))
+@pytest.mark.parametrize("name", [*OF_RULES, "synchronous-normal"])
 def test_a_broken_promise_is_found(name: str) -> None:
     """Each switch makes some seed fail."""
     assert check(200, breaking=name).problems

@@ -56,12 +56,12 @@ def message(request: Request) -> tuple[str, Any]:
 
 
 async def send(
-    stub: EntitlementServiceStub, request: Request, timeout: float | None = None
+    stub: EntitlementServiceStub, request: Request, limit_s: float | None = None
 ) -> Answer | None:
     """Send one request; None when it is unknown what became of it."""
     method, body = message(request)
     try:
-        response = await getattr(stub, method)(body, timeout=timeout)
+        response = await getattr(stub, method)(body, timeout=limit_s)
     except grpc.aio.AioRpcError as error:
         details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin", b"")
         return refusal(status_pb2.Status.FromString(details), error.code().name)
