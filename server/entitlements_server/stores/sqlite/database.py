@@ -44,7 +44,11 @@ def migrations() -> list[str]:
 
 
 class Database:
-    """A connection to a ledger file."""
+    """A connection to a ledger file.
+
+    Attributes:
+        failed: Something went wrong on it: it is good for nothing but to be closed.
+    """
 
     def __init__(
         self,
@@ -57,6 +61,7 @@ class Database:
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
         if create:
             flags |= apsw.SQLITE_OPEN_CREATE
+        self.failed = False
         self._log_pages = 0
         self._connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
         try:

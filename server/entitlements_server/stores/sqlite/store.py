@@ -294,6 +294,8 @@ class SqliteStore:
     async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
         if self._closed:
             raise StoreUnavailableError("The ledger is closed.")
+        if thread is self._writing and self._writer is not None:
+            work = _unless_failed(self._writer, work)
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
         except _FAILURES as error:
@@ -330,6 +332,25 @@ class SqliteStore:
         self._cache.move_to_end(account.user_id)
         if len(self._cache) > CACHED_ACCOUNTS:
             self._cache.popitem(last=False)
+
+
+def _unless_failed(writer: Database, work: Callable[[], _Result]) -> Callable[[], _Result]:
+    """Refuse work that was queued behind a failure: it must not go on where a sync is missing.
+
+    A group that is written behind a slice whose sync failed would look durable, and a power loss
+    would find a hole before it.
+    """
+
+    def guarded() -> _Result:
+        if writer.failed:
+            raise StoreUnavailableError("The ledger file has failed and is opened again.")
+        try:
+            return work()
+        except _FAILURES:
+            writer.failed = True
+            raise
+
+    return guarded
 
 
 async def _nothing() -> None:
