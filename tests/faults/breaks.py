@@ -192,6 +192,11 @@ def _sync_trusted_after_failure(change: Patch) -> None:
     change(writing, "write_anew", lambda _: None)
 
 
+def _work_goes_on_after_a_failure(change: Patch) -> None:
+    """Nothing is written behind a sync that failed."""
+    change(sqlite, "_unless_failed", lambda _, work: work)
+
+
 def _errors_told_verbatim(change: Patch) -> None:
     """No text of an exception reaches a caller."""
     change(status, "_words", lambda error, _: (repr(error), {}))
@@ -223,6 +228,7 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "refused-yet-charged": _refused_yet_charged,
     "keys-lost-on-restart": _keys_lost_on_restart,
     "sync-trusted-after-failure": _sync_trusted_after_failure,
+    "work-goes-on-after-a-failure": _work_goes_on_after_a_failure,
     "errors-told-verbatim": _errors_told_verbatim,
     "calls-hoarded": _calls_hoarded,
 }
@@ -233,6 +239,7 @@ OF_RULES = sorted(
     - {
         "synchronous-normal",  # only a power loss shows it
         "sync-trusted-after-failure",  # only a power loss right after a failed sync
+        "work-goes-on-after-a-failure",  # likewise
         "errors-told-verbatim",  # hostile.py
         "calls-hoarded",  # soak.py
     }
