@@ -39,6 +39,7 @@ CHECKS = {
     "kills": Check("kills", 500, "kills"),
     "restarts": Check("restarts", 20, "restarts"),
     "migration": Check("migration", 100, "kills"),
+    "copy": Check("copies", 100, "kills"),
     "hostile": Check("hostile", 1000, "messages of each kind to each method"),
     "soak": Check("soak", 10_000_000, "calls"),
 }
