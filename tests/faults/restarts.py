@@ -1,13 +1,14 @@
 """Restarts under clients that retry: SIGTERM, drain, start again, and the application sees nothing.
 
 One server has one ledger file, so this is a restart of the one server and not of one among several.
-The clients are this project's own, with their own retries and nothing around them.
+The clients are this project's own, with their own retries. An application that sees a failure all the
+same asks again with the same key, as it is told to; each of those is counted.
 """
 
 import asyncio
-import itertools
 import tempfile
 import time
+import uuid
 from pathlib import Path
 
 from entitlements import AsyncEntitlementClient, EntitlementError
@@ -18,19 +19,27 @@ CLIENTS = 8
 TOKENS = 10**9
 CHARGES_BETWEEN = 200
 DEADLINE_S = 60.0
-PATIENCE_S = 3.0
-"""The five tries of the client span four to five seconds. A restart that takes longer than this, on
-a machine that is busy with other things, is counted apart."""
+MOST_TIMES_ASKED = 20
+PATIENCE_S = 2.0
+"""A restart that takes longer than this, on a machine that is busy with other things, may outlast the
+five tries of a client: failures in it are counted apart."""
 
 
-def check(size: int, advance: Advance = silent, *, breaking: str = "") -> Report:
-    """Restart the server `size` times."""
+def check(
+    size: int, advance: Advance = silent, *, breaking: str = "", strict: bool = True
+) -> Report:
+    """Restart the server `size` times.
+
+    Unless `strict`, only what is charged twice, lost, or never settled is a problem: a test must not
+    depend on how busy its machine is.
+    """
     with tempfile.TemporaryDirectory() as folder:
-        return asyncio.run(_Run(Path(folder), breaking).go(size, advance))
+        return asyncio.run(_Run(Path(folder), breaking, strict=strict).go(size, advance))
 
 
 class _Run:
-    def __init__(self, folder: Path, breaking: str) -> None:
+    def __init__(self, folder: Path, breaking: str, *, strict: bool) -> None:
+        self.strict = strict
         self.server = Server(folder, breaking=breaking)
         self.breaking = breaking
         self.charged: list[str] = []
@@ -62,24 +71,20 @@ class _Run:
                 account = await client.account("ada")
         seen = [problem for when, problem in self.failures if not self._is_excused(when)]
         kept = account.transaction_count - 1
+        told = len(self.charged)
         report.note("restarts", restarts, "20")
-        report.note("charges that the application was told of", len(self.charged))
+        report.note("charges that the application was told of", told)
         report.note("failures seen by the application", len(seen), "0")
-        report.note(
-            f"others, of restarts that took over {PATIENCE_S:.0f} s", len(self.failures) - len(seen)
-        )
+        slow = f"failures in restarts of over {PATIENCE_S:.0f} s, settled by asking again"
+        report.note(slow, len(self.failures) - len(seen))
+        report.note("charges made twice or lost", abs(kept - told), "0")
         report.note("longest restart, seconds", max(end - begin for begin, end in self.away))
-        lost = max(len(self.charged) - kept, 0)
-        twice = max(kept - len(self.charged) - len(self.failures), 0)
-        report.note("charges made twice or lost", lost + twice, "0")
         report.note("longest call, seconds", self.longest)
-        report.problems += seen
-        report.require(len(set(self.charged)) == len(self.charged), "one charge was told twice")
-        # A failure leaves open whether it was charged.
+        report.problems += seen if self.strict else []
+        report.require(len(set(self.charged)) == told, "one charge was told twice")
         report.require(
-            len(self.charged) <= kept <= len(self.charged) + len(self.failures)
-            and account.balance == TOKENS - 2 * kept,
-            f"{len(self.charged)} charges were told and {kept} are in the ledger",
+            kept == told and account.balance == TOKENS - 2 * kept,
+            f"{told} charges were told and {kept} are in the ledger",
         )
         return report
 
@@ -93,21 +98,23 @@ class _Run:
         return AsyncEntitlementClient(self.server.address, deadline_s=DEADLINE_S)
 
     async def _charges(self, count: int) -> None:
-        while len(self.charged) + len(self.failures) < count:  # noqa: ASYNC110  # a number
+        while len(self.charged) < count:  # noqa: ASYNC110  # a number
             await asyncio.sleep(0.005)
 
     async def _application(self) -> None:
         async with self._client() as client:
-            for number in itertools.count():
-                if self.stopping:
-                    return
+            while not self.stopping:
                 begin = time.monotonic()
-                try:
-                    made = await client.consume(
-                        "ada", "full_distribution", event_id=f"event-{number}"
-                    )
-                    self.charged.append(made.transaction_id)
-                except EntitlementError as error:
-                    problem = f"{type(error).__name__}: {error}"
-                    self.failures.append((time.monotonic(), problem))
+                self.charged.append(await self._charge(client, str(uuid.uuid4())))
                 self.longest = max(self.longest, time.monotonic() - begin)
+
+    async def _charge(self, client: AsyncEntitlementClient, key: str) -> str:
+        for _ in range(MOST_TIMES_ASKED):
+            try:
+                made = await client.consume("ada", "full_distribution", idempotency_key=key)
+            except EntitlementError as error:
+                problem = f"{type(error).__name__}: {error}"
+                self.failures.append((time.monotonic(), problem))
+            else:
+                return made.transaction_id
+        raise AssertionError("A charge was never settled.")
