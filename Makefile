@@ -5,7 +5,7 @@ PROTOS := $(wildcard protos/entitlements/v1/*.proto)
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto lint contract test check bench clean
+.PHONY: help setup run proto lint contract test check bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ check: lint contract test ## what CI runs: lint, the contract, every test
 
 bench: .venv/.ready ## measure against the floor; prints a table
 	$(BIN)/python bench/run.py
+
+faults: .venv/.ready ## break it on purpose, at full length; prints a table
+	PYTHONPATH=tests $(BIN)/python -m faults.run $(CHECKS)
 
 clean: ## remove .venv and caches; ./data stays
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

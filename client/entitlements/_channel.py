@@ -14,8 +14,9 @@ from entitlements._address import is_local, target
 DEFAULT_DEADLINE_S = 10.0
 """How long a call may take with all its retries, in seconds, unless told otherwise."""
 
-# Only UNAVAILABLE is retried: every other failure would come back, or is an answer. A write always
-# carries a key, so a try whose reply was lost and the one after it are the same charge. The
+# Only UNAVAILABLE is retried, and CANCELLED where it comes from the other side: so a gRPC server that
+# stops ends the calls it has not looked at. Every other failure would come back, or is an answer,
+# and a call that is cancelled on this side stays so. A write always carries a key, so a try whose reply was lost and the one after it are the same charge. The
 # four pauses (0.2, 0.5, 1.25 and 3.1 s, each give or take a fifth) add up to about five seconds,
 # in which a restarted service is back; five tries is also the most that gRPC makes. There is no
 # wait_for_ready: with it a service that is down would be told apart from a slow one only by the
@@ -31,7 +32,7 @@ SERVICE_CONFIG = MappingProxyType(
                     "initialBackoff": "0.2s",
                     "maxBackoff": "5s",
                     "backoffMultiplier": 2.5,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],

@@ -155,5 +155,6 @@ async def running(
             log.info("The server is stopping.")
             watching.cancel()
             await say_goodbye(health_servicer)
+            await gate.leave()
             await listener.stop()
             await engine.close()

@@ -64,10 +64,13 @@ def refuse(code: grpc.StatusCode, pushback_ms: str | None = None) -> Answer:
     return answer
 
 
-def test_unavailable_is_tried_five_times_and_no_more() -> None:
-    """The pushback of a millisecond is honoured, or this would take five seconds."""
+@pytest.mark.parametrize("code", [grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED])
+def test_unavailable_and_cancelled_by_the_service_are_tried_five_times(
+    code: grpc.StatusCode,
+) -> None:
+    """And no more. The pushback of a millisecond is honoured, or this would take five seconds."""
     with (
-        scripted(refuse(grpc.StatusCode.UNAVAILABLE, "1")) as (service, address),
+        scripted(refuse(code, "1")) as (service, address),
         EntitlementClient(address) as client,
     ):
         with pytest.raises(ServiceUnavailableError):
@@ -88,7 +91,7 @@ def test_a_pushback_that_says_no_is_honoured() -> None:
 
 @pytest.mark.parametrize(
     "code",
-    [code for code in grpc.StatusCode if code.name not in {"OK", "UNAVAILABLE"}],
+    [code for code in grpc.StatusCode if code.name not in {"OK", "UNAVAILABLE", "CANCELLED"}],
     ids=lambda code: code.name,
 )
 def test_nothing_else_is_tried_again(code: grpc.StatusCode) -> None:

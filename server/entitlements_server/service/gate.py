@@ -4,6 +4,7 @@ It is gRPC's only handler, so nothing is reachable beside it. An interceptor wou
 cost each call two coroutines more; this way a call that is not let in costs less than one that is.
 """
 
+import asyncio
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ MAX_STREAMING = 1000
 """Calls that stream (watches of health, reflection) at once; more are refused."""
 
 _SHED_DELAY_S = 0.5
+_LEAVING_DELAY_S = 2.0
+_QUIET_S = 0.05
+_MOST_QUIET_CHECKS = 20
 
 Handler = Any
 """gRPC's RpcMethodHandler."""
@@ -66,9 +70,25 @@ class Gate(grpc.GenericRpcHandler):
         self._calls = calls
         self._max_in_flight = max_in_flight
         self._streaming = 0
+        self._arrived = 0
+        self._leaving = False
+
+    async def leave(self) -> None:
+        """Refuse new calls with a reason, and return when hardly any come, after a second at most.
+
+        A stopping gRPC server cancels without a word the calls that it has received and not yet
+        handed over. So they are handed over and refused first, until callers have heard of it.
+        """
+        self._leaving = True
+        for _ in range(_MOST_QUIET_CHECKS):
+            arrived = self._arrived
+            await asyncio.sleep(_QUIET_S)
+            if arrived == self._arrived:
+                return
 
     def service(self, handler_call_details: Any) -> Handler:
         """Return what is to be done with a call; gRPC asks once for each. Never raises."""
+        self._arrived += 1
         path = handler_call_details.method
         metadata = handler_call_details.invocation_metadata
         route = self._routes.get(path)
@@ -110,6 +130,12 @@ class Gate(grpc.GenericRpcHandler):
     def _admit(self, route: Route, identity: Identity) -> None:
         if not route.open:
             self._guard.admit(identity, route.role)
+        if route.shed and self._leaving:
+            raise OverloadedError(
+                "This server is shutting down and nothing was charged: send the request again, to"
+                " another server or when it is back.",
+                retry_delay_s=_LEAVING_DELAY_S,
+            )
         if route.shed and self._calls.in_flight - self._streaming >= self._max_in_flight:
             raise OverloadedError(
                 "The server works on as many calls as it can and nothing was charged: send the"

@@ -24,7 +24,8 @@ from entitlements_server.stores.rows import from_row, to_account_row, to_row
 _SQL = resources.files(__package__) / "sql"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 5000
-_CHECKPOINT_PAGES = 250
+
+CHECKPOINT_PAGES = 250
 """Of the write-ahead log, 1 MB: a checkpoint of so few holds a group up for little more than a
 sync. More seldom ones, of more pages, cost as much in all and were felt: docs/performance.md.
 """
@@ -43,7 +44,11 @@ def migrations() -> list[str]:
 
 
 class Database:
-    """A connection to a ledger file."""
+    """A connection to a ledger file.
+
+    Attributes:
+        failed: Something went wrong on it: it is good for nothing but to be closed.
+    """
 
     def __init__(
         self,
@@ -56,6 +61,8 @@ class Database:
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
         if create:
             flags |= apsw.SQLITE_OPEN_CREATE
+        self.failed = False
+        self._log_pages = 0
         self._connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
         try:
             self._set_up(path, read_only=read_only)
@@ -76,11 +83,21 @@ class Database:
                 " a local disk."
             )
         self._connection.pragma("synchronous", "full")
-        self._connection.pragma("wal_autocheckpoint", _CHECKPOINT_PAGES)
+        # SQLite keeps a failure of its own checkpoints to itself, and a commit after a failed sync
+        # would be as if it were durable. So checkpoints are asked for, here and at closing.
+        self._connection.set_wal_hook(self._count_pages)
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
-    def close(self) -> None:
-        """Close the connection, whatever state the disk is in."""
+    def close(self, *, checkpoint: bool = False) -> None:
+        """Close the connection, whatever state the disk is in.
+
+        Args:
+            checkpoint: Leave one file only. Not after a failure: what can be read of the log may
+                not be on the disk.
+        """
         with suppress(apsw.Error):
+            if checkpoint:
+                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
             self._connection.close()
 
     def migrate(self, path: Path, steps: Sequence[str] | None = None) -> None:
@@ -187,6 +204,15 @@ class Database:
     def checkpoint(self) -> None:
         """Write everything that is committed into the main file, and sync it."""
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def checkpoint_if_due(self) -> None:
+        """Write the log back when it has grown long."""
+        if self._log_pages >= CHECKPOINT_PAGES:
+            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+    def _count_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
+        self._log_pages = pages
+        return apsw.SQLITE_OK
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
         """Read indexed transactions, newest first."""

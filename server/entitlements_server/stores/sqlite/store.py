@@ -8,6 +8,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -168,7 +169,8 @@ class SqliteStore:
                 pass  # It is in the journal; the next start will index it.
             finally:
                 self._closed = True
-                await asyncio.wait(map(asyncio.wrap_future, self._close_databases()))
+                closing = self._close_databases(checkpoint=True)
+                await asyncio.wait(map(asyncio.wrap_future, closing))
                 self._writing.shutdown()
                 self._reading.shutdown()
                 self._lock.release()
@@ -186,7 +188,10 @@ class SqliteStore:
                     await self._reopen()
                 return await work()
 
-        return await asyncio.shield(asyncio.ensure_future(alone()))
+        task = asyncio.ensure_future(alone())
+        # If the caller has gone, nobody is left to be told of a failure.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
 
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
         writer = self._writer
@@ -227,6 +232,7 @@ class SqliteStore:
             writer.index_later(transactions, generation.state)
             if last:
                 writer.trim_journal(generation.position)
+            writer.checkpoint_if_due()
 
         try:
             await self._run(self._writing, work)
@@ -288,6 +294,8 @@ class SqliteStore:
     async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
         if self._closed:
             raise StoreUnavailableError("The ledger is closed.")
+        if thread is self._writing and self._writer is not None:
+            work = _unless_failed(self._writer, work)
         try:
             return await asyncio.get_running_loop().run_in_executor(thread, work)
         except _FAILURES as error:
@@ -307,11 +315,12 @@ class SqliteStore:
             self._reader.close()
             self._reader = None
 
-    def _close_databases(self) -> list[Future[None]]:
+    def _close_databases(self, *, checkpoint: bool = False) -> list[Future[None]]:
         """Close both connections, each behind what its thread is doing."""
         closing = [self._reading.submit(self._close_reader)]
         if self._writer is not None:
-            closing.append(self._writing.submit(self._writer.close))
+            close = partial(self._writer.close, checkpoint=checkpoint)
+            closing.append(self._writing.submit(close))
             self._writer = None
         return closing
 
@@ -323,6 +332,25 @@ class SqliteStore:
         self._cache.move_to_end(account.user_id)
         if len(self._cache) > CACHED_ACCOUNTS:
             self._cache.popitem(last=False)
+
+
+def _unless_failed(writer: Database, work: Callable[[], _Result]) -> Callable[[], _Result]:
+    """Refuse work that was queued behind a failure: it must not go on where a sync is missing.
+
+    A group that is written behind a slice whose sync failed would look durable, and a power loss
+    would find a hole before it.
+    """
+
+    def guarded() -> _Result:
+        if writer.failed:
+            raise StoreUnavailableError("The ledger file has failed and is opened again.")
+        try:
+            return work()
+        except _FAILURES:
+            writer.failed = True
+            raise
+
+    return guarded
 
 
 async def _nothing() -> None:

@@ -8,6 +8,7 @@ from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.ledger.state import Needs, State, check_next, decide_group, recorded
 from entitlements_server.ledger.values import Transaction
 from entitlements_server.stores.sqlite.database import Database
+from entitlements_server.stores.sqlite.unsynced import write_anew
 
 
 def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
@@ -16,11 +17,12 @@ def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
     Raises:
         StoreConfigurationError: The file is no ledger that this program can use.
         apsw.Error: It cannot be opened, read or written.
+        OSError: Likewise.
     """
+    write_anew(path)
     database = Database(path, create=create, vfs=vfs)
     try:
         database.migrate(path)
-        # After a failed sync the disk may hold less than the page cache shows: write it anew.
         database.checkpoint()
         position, transactions = database.read_journal()
         state = State()
@@ -59,7 +61,11 @@ def decide_and_write(
         writer.load(needs, state)
     outcomes = decide_group(state, commands, rule)
     transactions = recorded(outcomes)
-    return outcomes, writer.write_journal(transactions) if transactions else 0
+    if not transactions:
+        return outcomes, 0
+    position = writer.write_journal(transactions)
+    writer.checkpoint_if_due()
+    return outcomes, position
 
 
 def append(writer: Database, transactions: Sequence[Transaction]) -> None:
@@ -74,6 +80,7 @@ def append(writer: Database, transactions: Sequence[Transaction]) -> None:
     for transaction in transactions:
         state.apply(transaction)
     writer.index(_by_user(transactions), state)
+    writer.checkpoint_if_due()
 
 
 def _by_user(transactions: Sequence[Transaction]) -> list[Transaction]:

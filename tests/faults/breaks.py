@@ -1,0 +1,247 @@
+"""Switches that break a promise on purpose: with one of them on, a check has to fail.
+
+They reach into the product from outside, in a test's process or by `python -m faults.broken_server`;
+the product has no such switches. Each says which promise it breaks.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from typing import Any
+from unittest.mock import patch
+
+import apsw
+
+from entitlements_server import engine
+from entitlements_server.ledger import decide as rules
+from entitlements_server.ledger import state
+from entitlements_server.ledger.catalogue import Access
+from entitlements_server.ledger.commands import Consume
+from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
+from entitlements_server.service import status
+from entitlements_server.stores import memory
+from entitlements_server.stores.sqlite import database, writing
+from entitlements_server.stores.sqlite import store as sqlite
+
+Patch = Callable[[Any, str, Any], None]
+
+
+@contextmanager
+def broken(name: str) -> Iterator[None]:
+    """Have one promise broken in this process while the block runs; "" breaks none."""
+    with ExitStack() as stack:
+        if name:
+            BREAKS[name](lambda *what: stack.enter_context(patch.object(*what)))
+        yield
+
+
+def _reply_before_commit(change: Patch) -> None:
+    """A reply means: it is durable."""
+    write = database.Database.write_journal
+
+    def later(self: Any, transactions: Any) -> int:
+        held = self.__dict__.setdefault("held", [])
+        held.append(list(transactions))
+        if len(held) >= 8:
+            for group in held:
+                self.written = write(self, group)
+            held.clear()
+        return getattr(self, "written", 0)
+
+    change(database.Database, "write_journal", later)
+
+
+def _synchronous_normal(change: Patch) -> None:
+    """Durable means: it survives a power loss."""
+
+    class Careless(apsw.Connection):
+        def pragma(self, name: str, value: Any = None, **rest: Any) -> Any:
+            if value is None:
+                return super().pragma(name, **rest)
+            return super().pragma(name, "normal" if name == "synchronous" else value, **rest)
+
+    change(apsw, "Connection", Careless)
+
+
+def _decision(change: Patch, wrap: Callable[..., Any]) -> None:
+    change(engine, "decide", partial(wrap, engine.decide))
+
+
+def _key_after_balance(change: Patch) -> None:
+    """A retry of a charge that succeeded succeeds, whatever the balance is by now."""
+
+    def decide(right: Any, account: Any, facts: Any, command: Any, *rest: Any) -> Any:
+        outcome = right(account, NO_FACTS, command, *rest)
+        new_charge = isinstance(command, Consume) and isinstance(outcome, rules.Recorded)
+        if new_charge and facts.bound and rules.denial(outcome.transaction):
+            return outcome
+        return right(account, facts, command, *rest)
+
+    _decision(change, decide)
+
+
+def _denial_unrecorded(change: Patch) -> None:
+    """A denied attempt stands in the history."""
+
+    def decide(right: Any, *facts: Any) -> Any:
+        outcome = right(*facts)
+        if isinstance(outcome, rules.Recorded) and (denied := rules.denial(outcome.transaction)):
+            return rules.Refused(denied)
+        return outcome
+
+    _decision(change, decide)
+
+
+def _key_shared_by_users(change: Patch) -> None:
+    """A key belongs to one user."""
+    seen: dict[str, Transaction] = {}
+
+    def decide(right: Any, account: Any, facts: Any, command: Any, *rest: Any) -> Any:
+        bound = facts.bound or seen.get(command.idempotency_key)
+        outcome = right(account, Facts(bound, facts.charge), command, *rest)
+        if isinstance(outcome, rules.Recorded) and outcome.transaction.binds_key:
+            seen[command.idempotency_key] = outcome.transaction
+        return outcome
+
+    _decision(change, decide)
+
+
+def _denial_binds_key(change: Patch) -> None:
+    """A denial binds nothing: after a top-up the same request succeeds."""
+    change(Transaction, "binds_key", property(lambda self: bool(self.idempotency_key)))
+
+
+def _refund_twice(change: Patch) -> None:
+    """The refunds of a charge add up to at most the charge."""
+    change(Charge, "remaining", property(lambda self: self.transaction.cost))
+
+
+def _denied_when_exact(change: Patch) -> None:
+    """A balance that equals the cost is enough."""
+    change(Access, "allowed", property(lambda self: self.available > self.required))
+
+
+def _key_compared_loosely(change: Patch) -> None:
+    """Another request under a bound key is refused."""
+    change(rules, "_difference", lambda *_: None)
+
+
+def _twins_charged(change: Patch) -> None:
+    """Two requests with one key that meet in one group are one charge."""
+
+    def decide_group(known: state.State, commands: Any, rule: Any) -> list[Any]:
+        before = state.State(keys=dict(known.keys))
+        outcomes = []
+        for command in commands:
+            bound = before.facts(command).bound
+            facts = Facts(bound, known.facts(command).charge)
+            outcome = rule(known.account(command.user_id), facts, command)
+            if isinstance(outcome, rules.Recorded):
+                known.apply(outcome.transaction)
+            outcomes.append(outcome)
+        return outcomes
+
+    for module in (writing, memory):
+        change(module, "decide_group", decide_group)
+
+
+def _stale_read(change: Patch) -> None:
+    """A read that begins after a write was acknowledged sees that write."""
+    read = sqlite.SqliteStore.account
+    old: dict[str, list[Any]] = {}
+
+    async def account(self: Any, user_id: str) -> Any:
+        seen = old.setdefault(user_id, [])
+        seen.append(await read(self, user_id))
+        return seen[-min(len(seen), 3)]
+
+    change(sqlite.SqliteStore, "account", account)
+
+
+def _refused_yet_charged(change: Patch) -> None:
+    """A request that is refused as OVERLOADED has charged nothing."""
+    submit = engine.Engine.submit
+    tasks = []
+
+    async def submit_anyway(self: Any, commands: Any, deadline: float | None = None) -> Any:
+        try:
+            return await submit(self, commands, deadline)
+        except engine.OverloadedError:
+            task = asyncio.ensure_future(self._store.commit(commands, self._rule()))
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            tasks.append(task)
+            raise
+
+    change(engine.Engine, "submit", submit_anyway)
+
+
+def _keys_lost_on_restart(change: Patch) -> None:
+    """Keys don't expire while their transaction exists."""
+    run = database.Database._run
+
+    def without_keys(self: Any, name: str, rows: Any) -> None:
+        if name != "index_keys":
+            run(self, name, rows)
+
+    change(database.Database, "_run", without_keys)
+
+
+def _sync_trusted_after_failure(change: Patch) -> None:
+    """What a failed sync left in the page cache is not taken for what is on the disk."""
+    change(writing, "write_anew", lambda _: None)
+
+
+def _work_goes_on_after_a_failure(change: Patch) -> None:
+    """Nothing is written behind a sync that failed."""
+    change(sqlite, "_unless_failed", lambda _, work: work)
+
+
+def _errors_told_verbatim(change: Patch) -> None:
+    """No text of an exception reaches a caller."""
+    change(status, "_words", lambda error, _: (repr(error), {}))
+
+
+def _calls_hoarded(change: Patch) -> None:
+    """What belongs to a call ends with it."""
+    submit, hoard = sqlite.SqliteStore.account, []
+
+    async def account(self: Any, user_id: str) -> Any:
+        hoard.append(bytearray(b"x" * 4096))
+        return await submit(self, user_id)
+
+    change(sqlite.SqliteStore, "account", account)
+
+
+BREAKS: dict[str, Callable[[Patch], None]] = {
+    "reply-before-commit": _reply_before_commit,
+    "synchronous-normal": _synchronous_normal,
+    "key-after-balance": _key_after_balance,
+    "denial-unrecorded": _denial_unrecorded,
+    "key-shared-by-users": _key_shared_by_users,
+    "denial-binds-key": _denial_binds_key,
+    "refund-twice": _refund_twice,
+    "denied-when-exact": _denied_when_exact,
+    "key-compared-loosely": _key_compared_loosely,
+    "twins-charged": _twins_charged,
+    "stale-read": _stale_read,
+    "refused-yet-charged": _refused_yet_charged,
+    "keys-lost-on-restart": _keys_lost_on_restart,
+    "sync-trusted-after-failure": _sync_trusted_after_failure,
+    "work-goes-on-after-a-failure": _work_goes_on_after_a_failure,
+    "errors-told-verbatim": _errors_told_verbatim,
+    "calls-hoarded": _calls_hoarded,
+}
+"""The switches by name."""
+
+OF_RULES = sorted(
+    set(BREAKS)
+    - {
+        "synchronous-normal",  # only a power loss shows it
+        "sync-trusted-after-failure",  # only a power loss right after a failed sync
+        "work-goes-on-after-a-failure",  # likewise
+        "errors-told-verbatim",  # hostile.py
+        "calls-hoarded",  # soak.py
+    }
+)
+"""Those that a history of requests and answers shows."""

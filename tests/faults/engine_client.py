@@ -1,0 +1,109 @@
+"""Clients of the engine without a network: what a servicer does, and a record of it."""
+
+import asyncio
+from random import Random
+
+from entitlements_server.engine import Engine, OverloadedError
+from entitlements_server.ledger.decide import Outcome, Refused, Replayed, denial
+from entitlements_server.service.status import CODES
+from entitlements_server.stores.port import Store, StoreUnavailableError
+from faults.records import (
+    Answer,
+    Balance,
+    Charged,
+    Dropped,
+    Line,
+    ReadAccount,
+    Record,
+    Refusal,
+    Request,
+)
+from faults.requests import Requests
+
+
+async def ask(
+    engine: Engine, store: Store, record: Record, request: Request, deadline: float | None = None
+) -> Answer | None:
+    """Send one request and note the answer; None when it is unknown what became of it."""
+    attempt = record.begin(request)
+    try:
+        if isinstance(request, ReadAccount):
+            account = await store.account(request.user_id)
+            answer: Answer = Balance(account.balance, account.transaction_count)
+        else:
+            (outcome,) = await engine.submit([request], deadline)
+            answer = told(outcome)
+    except OverloadedError:
+        answer = Dropped()
+    except StoreUnavailableError:
+        return None
+    record.end(attempt, answer)
+    return answer
+
+
+def told(outcome: Outcome) -> Answer:
+    """Translate an outcome as the servicer does."""
+    if isinstance(outcome, Refused):
+        error = outcome.error
+        transaction_id = ""
+        if CODES[type(error)][1] == "INSUFFICIENT_TOKENS":
+            transaction_id = error.metadata["transaction_id"]
+        return Refusal(CODES[type(error)][1], transaction_id)
+    if denial(outcome.transaction):
+        return Refusal("INSUFFICIENT_TOKENS", outcome.transaction.transaction_id)
+    return Charged(Line.of(outcome.transaction), isinstance(outcome, Replayed))
+
+
+async def client(
+    engine: Engine,
+    store: Store,
+    record: Record,
+    requests: Requests,
+    *,
+    random: Random,
+    count: int,
+) -> None:
+    """Ask one request after another; give up on some, and set some a deadline."""
+    loop = asyncio.get_running_loop()
+    for _ in range(count):
+        await asyncio.sleep(random.expovariate(500))
+        deadline = loop.time() + random.expovariate(1000) if random.random() < 0.1 else None
+        asking = asyncio.ensure_future(ask(engine, store, record, requests.next(), deadline))
+        patience = random.expovariate(1000) if random.random() < 0.15 else None
+        done, _waiting = await asyncio.wait([asking], timeout=patience)
+        if not done:
+            asking.cancel()
+            await asyncio.wait([asking])
+            continue
+        answer = asking.result()
+        if isinstance(answer, Charged):
+            requests.saw(answer.line)
+
+
+async def settle(engine: Engine, store: Store, record: Record) -> None:
+    """Send everything again whose outcome is unknown and which has a key, one at a time."""
+    for request in record.unsettled():
+        await ask(engine, store, record, request)
+
+
+async def histories(store: Store) -> dict[str, list[Line]]:
+    """Read the whole ledger."""
+    found: dict[str, list[Line]] = {}
+    cursor = ""
+    while True:
+        page = await store.accounts(cursor, 1000)
+        for account in page.accounts:
+            newest = await _history(store, account.user_id)
+            found[account.user_id] = newest[::-1]
+        cursor = page.next_cursor
+        if not cursor:
+            return found
+
+
+async def _history(store: Store, user_id: str) -> list[Line]:
+    found: list[Line] = []
+    before = 2**62
+    while page := await store.history(user_id, before, 1000):
+        found += [Line.of(one) for one in page]
+        before = page[-1].sequence
+    return found

@@ -1,0 +1,61 @@
+"""A process that migrates a ledger and kills itself: `python -m faults.migrating FILE CALL BREAK`."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from entitlements_server.stores.sqlite.database import Database, migrations
+from faults.disk import Disk, DiskLayer
+
+STEPS = (
+    *migrations(),
+    """
+    ALTER TABLE accounts ADD COLUMN tier TEXT NOT NULL DEFAULT '';
+    CREATE TABLE tiers (tier TEXT PRIMARY KEY) STRICT;
+    UPDATE accounts SET tier = 'basic';
+    INSERT INTO tiers VALUES ('basic');
+    """,
+    """
+    CREATE TABLE ages (account INTEGER PRIMARY KEY, age INTEGER NOT NULL) STRICT;
+    INSERT INTO ages SELECT number, create_time_us FROM accounts;
+    UPDATE accounts SET tier = 'aged';
+    """,
+)
+"""The product's steps and two that come after them here, of the kinds that later ones will be."""
+
+
+def migrate(path: Path, disk: Disk) -> None:
+    """Bring a ledger to the last of the steps."""
+    layer = DiskLayer("migrating", disk)
+    database = Database(path, create=True, vfs=layer.vfs_name)
+    database.migrate(path, STEPS)
+    database.close(checkpoint=True)
+
+
+def _kill_at(call: int) -> Disk:
+    def fails(_call: str, _name: str) -> None:
+        if disk.calls == call:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    disk = Disk(fail=fails)
+    return disk
+
+
+def _without_transactions() -> None:
+    """The control: each statement on its own, and the version in the end."""
+
+    def migrate(self: Any, _path: Path, steps: Any) -> None:
+        version = self._connection.pragma("user_version")
+        for number, step in enumerate(steps[version:], start=version + 1):
+            self._connection.execute(step)
+            self._connection.pragma("user_version", number)
+
+    Database.migrate = migrate  # type: ignore[method-assign]
+
+
+if __name__ == "__main__":
+    if sys.argv[3:] == ["migration-in-pieces"]:
+        _without_transactions()
+    migrate(Path(sys.argv[1]), _kill_at(int(sys.argv[2])))

@@ -1,0 +1,64 @@
+"""The SQLite store with small limits: what happens after thousands of transactions, after a few."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from entitlements_server.stores.sqlite import database as database_module
+from entitlements_server.stores.sqlite import store as store_module
+from entitlements_server.stores.sqlite import unsynced, writing
+from faults.disk import Disk
+
+FASTEST_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""For files that stand for the page cache, or for a crash image; only speed depends on it."""
+
+
+@contextmanager
+def small_store(
+    *, generation: int, piece: int, cached: int, checkpoint_pages: int, **others: Any
+) -> Iterator[None]:
+    """Set the limits of every store that is opened while the block runs.
+
+    Args:
+        generation: Transactions that are indexed together.
+        piece: Transactions indexed at a time.
+        cached: Accounts in memory.
+        checkpoint_pages: Pages in the write-ahead log before it is written back.
+        others: More names of the store's module and what to put there.
+    """
+
+    values = {
+        "GENERATION_SIZE": generation,
+        "SLICE_SIZE": piece,
+        "CACHED_ACCOUNTS": cached,
+        **others,
+    }
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(database_module, "CHECKPOINT_PAGES", checkpoint_pages))
+        for name, value in values.items():
+            stack.enter_context(patch.object(store_module, name, value))
+        yield
+
+
+@contextmanager
+def own_syncs_reach(disk: Disk) -> Iterator[None]:
+    """Tell the disk what the product does to it without SQLite, whose file access is all it sees."""
+
+    def sync_folder(_: Path) -> None:
+        disk.step("sync-folder", "")
+        disk.folder_synced()
+
+    def write_anew(path: Path) -> None:
+        for log in (Path(f"{path}-wal"), Path(f"{path}-journal")):
+            if log.exists():
+                disk.rewrite(str(log))
+        really_write_anew(path)
+
+    really_write_anew = writing.write_anew
+    with ExitStack() as stack:
+        stack.enter_context(patch.object(database_module, "_sync_folder", sync_folder))
+        if really_write_anew is unsynced.write_anew:  # and not broken on purpose
+            stack.enter_context(patch.object(writing, "write_anew", write_anew))
+        yield

@@ -1,0 +1,98 @@
+"""A soak with a tenth of the calls given up: memory of the server, and of the client, stays.
+
+grpc.aio loses native memory whenever a task that awaits a call is cancelled
+(https://github.com/grpc/grpc/issues/43360), on either side. Here it is measured.
+"""
+
+import asyncio
+import tempfile
+from pathlib import Path
+from random import Random
+
+import grpc
+import psutil
+
+from entitlements.v1 import entitlement_service_pb2 as pb
+from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
+from faults.figures import Advance, Report, silent
+from faults.servers import CHANNEL_OPTIONS, Server
+
+IN_FLIGHT = 32
+USERS = 1000
+WARM_UP = 0.3
+"""Share of the calls after which memory is first measured."""
+
+CANCELLED = 0.1
+GROWTH = 0.05
+
+
+def check(
+    size: int, advance: Advance = silent, *, breaking: str = "", growth: float = GROWTH
+) -> Report:
+    """Make `size` calls, half of them charges."""
+    with tempfile.TemporaryDirectory() as folder:
+        return asyncio.run(_Run(Path(folder), breaking).go(size, advance, growth))
+
+
+class _Run:
+    def __init__(self, folder: Path, breaking: str) -> None:
+        self.server = Server(folder, breaking=breaking)
+        self.random = Random(1)
+        self.left = 0
+        self.given_up = 0
+        self.samples: list[tuple[float, float]] = []
+
+    async def go(self, size: int, advance: Advance, growth: float) -> Report:
+        report = Report()
+        self.left = size
+        warm = size - round(size * WARM_UP)
+        with self.server:
+            await asyncio.to_thread(self.server.start)
+            async with grpc.aio.insecure_channel(self.server.address, CHANNEL_OPTIONS) as channel:
+                stub = EntitlementServiceStub(channel)
+                await asyncio.gather(*(self._caller(stub, warm, advance) for _ in range(IN_FLIGHT)))
+            self._sample()
+        (server, client), (server_end, client_end) = self.samples
+        cancelled = max(self.given_up * (1 - WARM_UP), 1)
+        report.note("calls", size, "10,000,000")
+        report.note("of these given up", self.given_up)
+        report.note("server's memory after warm-up, MiB", server)
+        report.note("its growth after that", f"{server_end / server - 1:+.1%}", "under 5%")
+        report.note("bytes a cancelled call, server", (server_end - server) * 2**20 / cancelled)
+        report.note("client's growth after warm-up", f"{client_end / client - 1:+.1%}")
+        report.note("bytes a cancelled call, client", (client_end - client) * 2**20 / cancelled)
+        report.require(
+            server_end < server * (1 + growth),
+            f"the server grew from {server:.1f} to {server_end:.1f} MiB",
+        )
+        return report
+
+    def _sample(self) -> None:
+        assert self.server.process is not None
+        server = psutil.Process(self.server.process.pid).memory_info().rss
+        self.samples.append((server / 2**20, psutil.Process().memory_info().rss / 2**20))
+
+    async def _caller(self, stub: EntitlementServiceStub, warm: int, advance: Advance) -> None:
+        random = self.random
+        while self.left > 0:
+            self.left -= 1
+            if self.left % 100 == 0:
+                advance(100)
+            if self.left == warm:
+                self._sample()
+            user_id = f"user-{random.randrange(USERS)}"
+            if random.random() < 0.5:
+                call = stub.CheckAccess(
+                    pb.CheckAccessRequest(user_id=user_id, feature="full_distribution")
+                )
+            else:
+                call = stub.Consume(pb.ConsumeRequest(user_id=user_id, feature="headline_pick"))
+            if random.random() >= CANCELLED:
+                await call
+                continue
+            # Cancelled while a task awaits it: what the leak needs.
+            waiting = asyncio.ensure_future(call.code())
+            await asyncio.wait([waiting], timeout=random.choice((0, 0.001, 0.003)))
+            call.cancel()
+            await waiting
+            self.given_up += 1
