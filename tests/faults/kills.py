@@ -44,7 +44,7 @@ class _Run:
         self.acknowledged: dict[str, str] = {}
         self.unsettled: list[pb.BatchConsumeRequest] = []
         self.numbers = itertools.count()
-        self.keys_sent = 0
+        self.keys_sent = self.refused = 0
         self.ready: list[float] = []
         self.problems: list[str] = []
 
@@ -62,6 +62,7 @@ class _Run:
         ready = sorted(self.ready)
         report.note("SIGKILLs", kills, "500")
         report.note("acknowledged charges", len(self.acknowledged), "1,000,000")
+        report.note("batches unavailable though nobody was killed", self.refused)
         report.note("lost, double or changed", len(self.problems), "0")
         report.note("seconds until it serves again, median", ready[len(ready) // 2])
         report.note("seconds until it serves again, worst", ready[-1], "2")
@@ -79,7 +80,10 @@ class _Run:
         enough = len(self.acknowledged) + self.random.randint(*BETWEEN_KILLS)
 
         async def call(stub: EntitlementServiceStub) -> None:
-            while await self._send(stub, self._batch()):
+            while self.server.is_up:
+                answered = await self._send(stub, self._batch())
+                # A new channel may begin with what gRPC remembers of the killed server.
+                self.refused += not answered and self.server.is_up
                 if len(self.acknowledged) >= enough:
                     # In the middle of whatever the others are waiting for.
                     self.server.kill()
@@ -116,9 +120,10 @@ class _Run:
     async def _settle(self) -> None:
         async with self._channel() as channel:
             stub = EntitlementServiceStub(channel)
-            again, self.unsettled = self.unsettled, []
-            for batch in again:
-                await self._send(stub, batch)
+            while self.unsettled:
+                again, self.unsettled = self.unsettled, []
+                for batch in again:
+                    await self._send(stub, batch)
 
     async def _compare(self) -> None:
         """Hold the ledger against what was acknowledged: `verify` with the clients' knowledge."""

@@ -51,6 +51,7 @@ class Server:
 
     def start(self) -> float:
         """Start a process; returns after how many seconds it has answered a call."""
+        assert not self.is_up, "It runs already."
         begin = time.monotonic()
         python = [sys.executable, "-m", "faults.broken_server", self._breaking]
         with self.log.open("ab") as log:
@@ -65,6 +66,11 @@ class Server:
             stub = EntitlementServiceStub(channel)
             stub.ListFeatures(pb.ListFeaturesRequest(), timeout=START_SECONDS, wait_for_ready=True)
         return time.monotonic() - begin
+
+    @property
+    def is_up(self) -> bool:
+        """Whether there is a process."""
+        return self.process is not None and self.process.poll() is None
 
     def kill(self) -> None:
         """SIGKILL."""
