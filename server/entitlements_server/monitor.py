@@ -31,18 +31,23 @@ async def monitor(
     """
     known = None
     while True:
+        cause = ""
         try:
             await asyncio.wait_for(store.ping(), _PING_TIMEOUT_SECONDS)
             status = health_pb2.HealthCheckResponse.SERVING
-        except (StoreUnavailableError, TimeoutError):
+        except (StoreUnavailableError, TimeoutError) as error:
             status = health_pb2.HealthCheckResponse.NOT_SERVING
+            cause = repr(error.__cause__ or error)
         tell(status == health_pb2.HealthCheckResponse.SERVING)
         if status != known:
-            if known is not None:
+            if cause:
                 log.warning(
-                    "Health has changed.",
-                    health=health_pb2.HealthCheckResponse.ServingStatus.Name(status),
+                    "The ledger cannot be reached, so health is NOT_SERVING until it can: mend its"
+                    " disk or its Redis; the server goes on trying.",
+                    cause=cause,
                 )
+            elif known is not None:
+                log.warning("The ledger can be reached again, so health is SERVING.")
             try:
                 for service in services:
                     # A watcher that reads nothing must not keep the others from the news.

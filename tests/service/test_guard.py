@@ -76,8 +76,11 @@ async def test_health_is_not_serving_while_the_store_cannot_be_reached(
                 return
 
     await until(serving)
-    failing.error = StoreUnavailableError("The disk is on fire.")
-    await until(not_serving)
+    with capture_logs() as lines:
+        failing.error = StoreUnavailableError("The disk is on fire.")
+        await until(not_serving)
+    (line,) = [line for line in lines if "NOT_SERVING" in line["event"]]
+    assert "The disk is on fire." in line["cause"]
     overall = await health.Check(health_pb2.HealthCheckRequest())
     assert overall.status == not_serving
     failing.error = None
