@@ -1,9 +1,9 @@
 import asyncio
-import dataclasses
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from entitlements_server.care.copying import Copied, CopyError, copy
@@ -153,7 +153,7 @@ class Forgetful(MemoryStore):
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         found = await super().history(user_id, before, limit)
         return [
-            dataclasses.replace(one, reason="x") if one.user_id == "user-9" else one
+            msgspec.structs.replace(one, reason="x") if one.user_id == "user-9" else one
             for one in found
         ]
 

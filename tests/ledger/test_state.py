@@ -1,8 +1,8 @@
 """How groups are decided, and which histories can be taken in."""
 
-import dataclasses
 from typing import Any
 
+import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
@@ -122,14 +122,14 @@ def test_what_contradicts_the_history_before_it_is_refused_saying_how(
 ) -> None:
     known = min(known, place)
     state = state_after(history[:known])
-    history[place] = dataclasses.replace(history[place], **change)
+    history[place] = msgspec.structs.replace(history[place], **change)
     with pytest.raises(ValueError, match=words):
         check_next(state, history[known : place + 1])
     assert state.account("ada").transaction_count == known
 
 
 def test_a_refund_of_anything_but_a_charge_is_no_history(history: list[Transaction]) -> None:
-    wrong = dataclasses.replace(history[2], refunded_transaction_id=history[0].transaction_id)
+    wrong = msgspec.structs.replace(history[2], refunded_transaction_id=history[0].transaction_id)
     with pytest.raises(ValueError, match="is no charge of that user"):
         check_next(State(), [*history[:2], wrong])
 
@@ -141,7 +141,7 @@ def test_two_users_may_be_mixed(history: list[Transaction]) -> None:
 
 
 def test_a_denied_transaction_may_repeat_a_bound_key(history: list[Transaction]) -> None:
-    denied = dataclasses.replace(
+    denied = msgspec.structs.replace(
         history[3],
         kind=Kind.CONSUME,
         status=Status.DENIED,

@@ -1,7 +1,6 @@
 """Transaction ids, and what follows from a transaction."""
 
-import dataclasses
-
+import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Consume, TopUp
@@ -17,20 +16,20 @@ def top_up() -> Transaction:
 
 def test_an_id_begins_with_the_sequence_and_fits_every_field_for_ids(top_up: Transaction) -> None:
     assert top_up.transaction_id.startswith("1-")
-    far = dataclasses.replace(top_up, sequence=10**15 - 1)
+    far = msgspec.structs.replace(top_up, sequence=10**15 - 1)
     assert len(far.transaction_id) <= MAX_ID_BYTES
     assert sequence_of(far.transaction_id) == 10**15 - 1
 
 
 def test_an_id_is_the_same_each_time_it_is_asked_for(top_up: Transaction) -> None:
-    assert top_up.transaction_id == dataclasses.replace(top_up).transaction_id
+    assert top_up.transaction_id == msgspec.structs.replace(top_up).transaction_id
 
 
 @pytest.mark.parametrize("change", [{"user_id": "bob"}, {"sequence": 2}, {"create_time_us": 7}])
 def test_another_user_place_or_time_is_another_id(
     top_up: Transaction, change: dict[str, int]
 ) -> None:
-    other = dataclasses.replace(top_up, **change)
+    other = msgspec.structs.replace(top_up, **change)
     assert other.transaction_id.partition("-")[2] != top_up.transaction_id.partition("-")[2]
 
 
@@ -69,4 +68,4 @@ def test_a_transaction_that_cannot_be_cannot_be_built(
     top_up: Transaction, change: dict[str, int]
 ) -> None:
     with pytest.raises(AssertionError):
-        dataclasses.replace(top_up, **change)
+        msgspec.structs.replace(top_up, **change)

@@ -1,8 +1,8 @@
 """What `stores/port.py` promises of append, for every store."""
 
 import asyncio
-import dataclasses
 
+import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Refund, TopUp
@@ -41,7 +41,7 @@ async def test_commits_go_on_where_an_appended_history_ends(store: Store) -> Non
 async def test_append_goes_on_where_commits_end(store: Store) -> None:
     await store.account("bob")
     made = await record(store, *top_ups(3), *top_ups(3, "bob"))
-    next_one = dataclasses.replace(made[2], sequence=4, balance_after=4)
+    next_one = msgspec.structs.replace(made[2], sequence=4, balance_after=4)
     await store.append([next_one])
     assert (await store.account("ada")).balance == 4
     assert await whole_history(store, "ada") == [*made[:3], next_one]
@@ -70,10 +70,10 @@ async def test_append_of_what_is_not_next_is_refused_and_stores_nothing(
     [*_, third] = await record(
         store, *top_ups(2), TopUp(user_id="ada", amount=1, idempotency_key="bound")
     )
-    fourth = dataclasses.replace(third, sequence=4, balance_after=4, idempotency_key="")
-    fifth = dataclasses.replace(fourth, sequence=5, balance_after=5)
-    first_of_bob = dataclasses.replace(third, user_id="bob", sequence=1, balance_after=1)
-    wrong = dataclasses.replace(fourth, **change)
+    fourth = msgspec.structs.replace(third, sequence=4, balance_after=4, idempotency_key="")
+    fifth = msgspec.structs.replace(fourth, sequence=5, balance_after=5)
+    first_of_bob = msgspec.structs.replace(third, user_id="bob", sequence=1, balance_after=1)
+    wrong = msgspec.structs.replace(fourth, **change)
     with pytest.raises(ValueError, match="is not the next one of user 'ada'"):
         await store.append([first_of_bob, wrong, fifth])
     assert await store.account("bob") == Account("bob")
@@ -85,7 +85,7 @@ async def test_append_of_what_is_not_next_is_refused_and_stores_nothing(
 async def test_an_appended_history_binds_each_key_once(store: Store) -> None:
     ledger = Ledger()
     one = ledger.record(TopUp(user_id="ada", amount=1, idempotency_key="k-1"))
-    two = dataclasses.replace(one, sequence=2, balance_after=2)
+    two = msgspec.structs.replace(one, sequence=2, balance_after=2)
     with pytest.raises(ValueError, match="bound already"):
         await store.append([one, two])
     assert await store.account("ada") == Account("ada")
@@ -95,7 +95,7 @@ async def test_an_appended_history_binds_each_key_once(store: Store) -> None:
 async def test_a_cancelled_append_happens_whole_or_not_at_all(store: Store, steps: int) -> None:
     made = await record(store, *top_ups(7))
     more = [
-        dataclasses.replace(made[-1], sequence=sequence, balance_after=sequence)
+        msgspec.structs.replace(made[-1], sequence=sequence, balance_after=sequence)
         for sequence in (8, 9)
     ]
     task = asyncio.create_task(store.append(more))

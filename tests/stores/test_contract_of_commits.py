@@ -1,9 +1,9 @@
 """What `stores/port.py` promises of commits, for every store."""
 
 import asyncio
-import dataclasses
 from itertools import pairwise
 
+import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
@@ -67,7 +67,7 @@ async def test_partial_refunds_add_up_however_far_apart_they_are(store: Store) -
     for remaining in (5, 4, 3):
         part = Refund(user_id="ada", transaction_id=charge.transaction_id, amount=remaining + 1)
         assert isinstance((await commit(store, part))[0], Refused)
-        await record(store, dataclasses.replace(part, amount=1))
+        await record(store, msgspec.structs.replace(part, amount=1))
         await all_accounts(store)  # a scan brings tables up to date where there are any
     [rest] = await record(store, Refund(user_id="ada", transaction_id=charge.transaction_id))
     assert (rest.amount, rest.balance_after) == (2, 10)

@@ -6,6 +6,8 @@ from dataclasses import astuple, dataclass, field
 from hashlib import sha256
 from typing import ClassVar
 
+from msgspec import Struct
+
 from entitlements_server.ledger.arguments import check_amount, check_id, check_text
 from entitlements_server.ledger.errors import InvalidFieldError, UnknownFeatureError
 from entitlements_server.ledger.values import Account
@@ -69,8 +71,7 @@ class Catalogue:
         return found
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
+class Access(Struct, frozen=True, gc=False):
     """Whether an account covers a feature: `required` and `available` are in tokens."""
 
     feature: str

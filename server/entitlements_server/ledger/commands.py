@@ -4,7 +4,7 @@ Fields that all commands have: `user_id`, the one account it is about; `idempote
 makes a retry safe, or empty; `caller`, the authenticated name that asks, or empty.
 """
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from entitlements_server.ledger.arguments import (
     check_amount,
@@ -16,8 +16,7 @@ from entitlements_server.ledger.arguments import (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Consume:
+class Consume(Struct, frozen=True, gc=False, kw_only=True):
     """Charge for one use of a feature, at the catalogue's price.
 
     Raises:
@@ -37,8 +36,7 @@ class Consume:
         check_key(self.idempotency_key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refund:
+class Refund(Struct, frozen=True, gc=False, kw_only=True):
     """Give back `amount` tokens of a charge; 0 gives back all that remains.
 
     Raises:
@@ -60,8 +58,7 @@ class Refund:
         check_key(self.idempotency_key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopUp:
+class TopUp(Struct, frozen=True, gc=False, kw_only=True):
     """Add `amount` tokens.
 
     Raises:
@@ -81,8 +78,7 @@ class TopUp:
         check_key(self.idempotency_key)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SetBalance:
+class SetBalance(Struct, frozen=True, gc=False, kw_only=True):
     """Set the balance to `balance` tokens.
 
     Raises:

@@ -6,7 +6,8 @@ retry safe: the retry of a charge that succeeded must succeed, even at a balance
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from entitlements_server.ledger.catalogue import Catalogue, access
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
@@ -23,22 +24,19 @@ from entitlements_server.ledger.limits import MAX_BALANCE
 from entitlements_server.ledger.values import Account, Charge, Facts, Kind, Status, Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
+class Recorded(Struct, frozen=True, gc=False):
     """A new transaction, to be made durable. It may be a denied one."""
 
     transaction: Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Replayed:
+class Replayed(Struct, frozen=True, gc=False):
     """The transaction that an earlier, equal request made. Nothing new is recorded."""
 
     transaction: Transaction
 
 
-@dataclass(frozen=True, slots=True)
-class Refused:
+class Refused(Struct, frozen=True):
     """The rules object. Nothing is recorded."""
 
     error: LedgerError

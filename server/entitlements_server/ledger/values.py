@@ -2,11 +2,15 @@
 
 A transaction is the only thing that is ever recorded. Accounts, bound keys and refund totals
 all follow from the transactions of one user, in order: see `state.py`.
+
+They are structs that Python's collector of reference cycles leaves alone (`gc=False`): their fields
+are texts, numbers and one another, so there cannot be a cycle, and a server holds many of them.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
 from hashlib import blake2b
+
+from msgspec import Struct
 
 from entitlements_server.ledger.limits import MAX_BALANCE
 
@@ -27,8 +31,7 @@ class Status(IntEnum):
     DENIED = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Account:
+class Account(Struct, frozen=True, gc=False, array_like=True):
     """The tokens of one user.
 
     Attributes:
@@ -46,11 +49,11 @@ class Account:
     update_time_us: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Transaction:
+class Transaction(Struct, frozen=True, gc=False, array_like=True):
     """One line of a user's history. The contract describes each field.
 
-    `transaction_id` and `balance_before` follow from the others and so are not stored.
+    `transaction_id` and `balance_before` follow from the others and so are not stored. The order of
+    the fields is that of stored rows: a new field may only be added at the end, with a default.
     """
 
     user_id: str
@@ -103,8 +106,7 @@ def sequence_of(transaction_id: str) -> int | None:
     return int(sequence)
 
 
-@dataclass(frozen=True, slots=True)
-class Charge:
+class Charge(Struct, frozen=True, gc=False):
     """A transaction that a refund names, with what was given back of it so far.
 
     Attributes:
@@ -129,8 +131,7 @@ class Charge:
         return self.transaction.cost - self.refunded
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Struct, frozen=True, gc=False):
     """What a decision has to know besides the account.
 
     Attributes:

@@ -1,29 +1,23 @@
-"""Accounts and transactions as rows of plain values, for stores that write JSON."""
+"""Accounts and transactions as JSON arrays of plain values, for stores that write them so."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
-from operator import attrgetter
 from typing import Any
 
-from entitlements_server.ledger.values import Account, Kind, Status, Transaction
+import msgspec
 
-FIELDS = tuple(field.name for field in fields(Transaction))
-"""The order of a row. Stored rows have it: a new field may only be added at the end."""
+from entitlements_server.ledger.values import Account, Transaction
 
-to_row: Callable[[Transaction], tuple[Any, ...]] = attrgetter(*FIELDS)
-"""Turn a transaction into a row."""
+_encode = msgspec.json.Encoder().encode
 
-to_account_row: Callable[[Account], tuple[Any, ...]] = attrgetter(
-    *(field.name for field in fields(Account))
-)
-"""Turn an account into a row: `Account(*row)` turns it back."""
+read_accounts = msgspec.json.Decoder(list[Account]).decode
+"""Read a JSON array of accounts."""
 
-_KIND, _STATUS = FIELDS.index("kind"), FIELDS.index("status")
+read_transactions = msgspec.json.Decoder(list[Transaction]).decode
+"""Read a JSON array of transactions."""
+
+read_charges = msgspec.json.Decoder(list[tuple[Transaction, int | None, Transaction | None]]).decode
+"""Read a JSON array of transactions, what was refunded of each, and its newest refund, if any."""
 
 
-def from_row(row: Sequence[Any]) -> Transaction:
-    """Turn a row back into the transaction."""
-    values = list(row)
-    values[_KIND] = Kind(values[_KIND])
-    values[_STATUS] = Status(values[_STATUS])
-    return Transaction(*values)
+def to_json(rows: Any) -> str:
+    """Write accounts, transactions or plain values as JSON. An account is an array of its fields."""
+    return _encode(rows).decode()

@@ -1,7 +1,6 @@
 """A failing disk: what is acknowledged stays, and the store comes back by itself."""
 
 import asyncio
-import dataclasses
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import SetBalance, TopUp
@@ -221,7 +221,7 @@ async def test_a_scan_that_is_cancelled_while_it_indexes_loses_nothing(store: Sq
 
 async def test_an_append_that_is_cancelled_half_way_is_not_overlooked(store: SqliteStore) -> None:
     [first] = await record(store, ONE)
-    second = dataclasses.replace(first, sequence=2, balance_after=2)
+    second = msgspec.structs.replace(first, sequence=2, balance_after=2)
     with busy_writer(store):
         task = asyncio.create_task(store.append([second]))
         await settle()

@@ -13,13 +13,12 @@ braces a user id may have is of no matter.
     {<bucket>}:barrier              string   for an instant: something for replicas to confirm
 """
 
-import json
 from binascii import crc32
-from collections.abc import Sequence
-from typing import Any
+
+import msgspec
 
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.rows import from_row, to_row
+from entitlements_server.stores.rows import to_json
 
 BUCKETS = 1024
 """Into how many buckets users are dealt. It can never change for a ledger that exists."""
@@ -96,21 +95,19 @@ def read_account(user_id: str, text: bytes | None) -> Account:
 
 def write_transaction(transaction: Transaction, stamp: str) -> str:
     """Write a transaction, with the stamp of the write that it is part of."""
-    row = [stamp, *to_row(transaction)[_IMPLIED:]]
-    return json.dumps(row, ensure_ascii=False, separators=(",", ":"))
+    return to_json((stamp, *msgspec.structs.astuple(transaction)[_IMPLIED:]))
 
 
 def read_transaction(user_id: str, sequence: int, text: bytes) -> Transaction:
     """Read a transaction."""
-    row: Sequence[Any] = json.loads(text)
-    return from_row([user_id, sequence, *row[1:]])
+    return msgspec.convert([user_id, sequence, *msgspec.json.decode(text)[1:]], Transaction)
 
 
 def stamp_of(text: bytes | None) -> str:
     """Tell the stamp of a written transaction, or '' if there is none."""
     if not text:
         return ""
-    stamp: str = json.loads(text)[0]
+    stamp: str = msgspec.json.decode(text)[0]
     return stamp
 
 

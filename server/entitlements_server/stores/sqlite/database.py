@@ -5,9 +5,8 @@ lock at each step of a statement and a busy event loop is slow to give it back, 
 steps is what counts: one a group, not one a row.
 """
 
-import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -19,7 +18,12 @@ import apsw
 from entitlements_server.ledger.state import Needs, State, account_after
 from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.port import StoreConfigurationError
-from entitlements_server.stores.rows import from_row, to_account_row, to_row
+from entitlements_server.stores.rows import (
+    read_accounts,
+    read_charges,
+    read_transactions,
+    to_json,
+)
 
 _SQL = resources.files(__package__) / "sql"
 _CACHE_KIB = 64 * 1024
@@ -128,23 +132,20 @@ class Database:
         """Put what is stored of `needs` into `state`."""
         accounts, keys, charges = self._one(
             statement("load"),
-            (_json(needs.users), _json(needs.keys), _json(needs.charges)),
+            (to_json(needs.users), to_json(needs.keys), to_json(needs.charges)),
         )
-        for row in json.loads(accounts):
-            state.accounts[row[0]] = Account(*row)
-        for row in json.loads(keys):
-            bound = from_row(row)
+        for account in read_accounts(accounts):
+            state.accounts[account.user_id] = account
+        for bound in read_transactions(keys):
             state.keys[bound.user_id, bound.idempotency_key] = bound
-        for row, refunded, last in json.loads(charges):
-            named = from_row(row)
-            charge = Charge(named, refunded, from_row(last)) if last else Charge(named)
-            state.charges[named.user_id, named.sequence] = charge
+        for named, refunded, last in read_charges(charges):
+            state.charges[named.user_id, named.sequence] = Charge(named, refunded or 0, last)
 
-    def write_journal(self, transactions: Iterable[Transaction]) -> int:
+    def write_journal(self, transactions: Sequence[Transaction]) -> int:
         """Make a group durable. Returns its position in the journal."""
         self._connection.execute(
             "INSERT INTO journal (transactions) VALUES (?)",
-            (_json(map(to_row, transactions)),),
+            (to_json(transactions),),
         )
         return self._connection.last_insert_rowid()
 
@@ -154,7 +155,7 @@ class Database:
         for position, rows in self._connection.execute(  # noqa: B007  # the last one is wanted
             "SELECT position, transactions FROM journal ORDER BY position"
         ):
-            transactions += [from_row(row) for row in json.loads(rows)]
+            transactions += read_transactions(rows)
         return position, transactions
 
     def index(self, transactions: Sequence[Transaction], state: State) -> None:
@@ -167,7 +168,7 @@ class Database:
         """
         newest = {transaction.user_id: transaction for transaction in transactions}
         accounts = [
-            to_account_row(account_after(state.accounts[user_id], transaction))
+            account_after(state.accounts[user_id], transaction)
             for user_id, transaction in newest.items()
         ]
         keys = [
@@ -185,7 +186,7 @@ class Database:
                 refunds.append((*place, charge.refunded, charge.last_refund.sequence))
         with self._connection:
             self._run("index_accounts", accounts)
-            self._run("index_transactions", map(to_row, transactions))
+            self._run("index_transactions", transactions)
             self._run("index_keys", keys)
             self._run("index_refunds", refunds)
 
@@ -217,30 +218,25 @@ class Database:
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
         """Read indexed transactions, newest first."""
         (rows,) = self._one(statement("history"), (user_id, before, limit))
-        return [from_row(row) for row in json.loads(rows)]
+        return read_transactions(rows)
 
     def accounts(self, behind: str, limit: int) -> list[Account]:
         """Read accounts in the order of their ids."""
         (rows,) = self._one(statement("accounts"), (behind, limit))
-        return [Account(*row) for row in json.loads(rows)]
+        return read_accounts(rows)
 
     def ping(self) -> None:
         """Read something."""
         self._one("SELECT count(*) FROM journal", ())
 
-    def _run(self, name: str, rows: Iterable[Any]) -> None:
-        rows = list(rows)
+    def _run(self, name: str, rows: Sequence[Any]) -> None:
         if rows:
-            self._connection.execute(statement(name), (_json(rows),))
+            self._connection.execute(statement(name), (to_json(rows),))
 
     def _one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
         assert row is not None
         return row
-
-
-def _json(rows: Iterable[Any]) -> str:
-    return json.dumps(list(rows), ensure_ascii=False, separators=(",", ":"))
 
 
 def _sync_folder(folder: Path) -> None:
