@@ -22,6 +22,7 @@ from entitlements_server.service.handlers import SERVICE, service_routes
 from entitlements_server.service.reflection import reflection_servicer
 from entitlements_server.service.servicer import Servicer
 from entitlements_server.service.standard import health_routes, reflection_routes
+from entitlements_server.service.tasks import make_call_tasks
 from entitlements_server.settings import Settings, SettingsError
 from entitlements_server.stores.opening import open_store
 from entitlements_server.tls import CertificateInForce
@@ -108,6 +109,7 @@ async def running(
         ListenError: The address cannot or must not be listened on.
     """
     require_safe(settings, callers)
+    make_call_tasks(asyncio.get_running_loop())
     certificate = certificate_of(settings)
     catalogue = CatalogueInForce(settings.catalogue)
     metrics = Metrics() if settings.metrics_listen else None

@@ -5,6 +5,7 @@ import signal
 import sys
 
 import typer
+import uvloop
 
 from entitlements_server.catalogue_file import CatalogueFileError
 from entitlements_server.cli.options import give_up, with_settings
@@ -30,7 +31,9 @@ def serve(configuration: Configuration) -> None:
     configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
     set_up_collector()
     try:
-        asyncio.run(_serve(configuration))
+        # Its calls cost a sixth less than on asyncio's own loop: docs/performance.md.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(configuration))
     except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:
         give_up(str(error))
 

@@ -18,6 +18,7 @@ from entitlements_server.service.calls import Arrival, Calls, Endpoint
 from entitlements_server.service.errors import NoSuchMethodError
 from entitlements_server.service.guard import Guard, Identity
 from entitlements_server.service.observing import UNKNOWN_METHOD
+from entitlements_server.service.tasks import hold_call, release_call
 
 MAX_STREAMING = 1000
 """Calls that stream (watches of health, reflection) at once; more are refused."""
@@ -88,6 +89,7 @@ class Gate(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: Any) -> Handler:
         """Return what is to be done with a call; gRPC asks once for each. Never raises."""
+        hold_call()
         self._arrived += 1
         path = handler_call_details.method
         metadata = handler_call_details.invocation_metadata
@@ -154,9 +156,11 @@ class Gate(grpc.GenericRpcHandler):
         run, endpoint = self._calls.run, route.endpoint
 
         async def handle(request: Any, context: Any) -> Any:
+            release_call()
             return await run(arrival, identity, endpoint, request, context)
 
         async def stream(request: Any, context: Any) -> None:
+            release_call()
             self._streaming += 1
             try:
                 await run(arrival, identity, endpoint, request, context)
@@ -169,6 +173,7 @@ class Gate(grpc.GenericRpcHandler):
         """Let a call in once gRPC's context, which has the client certificate, is there."""
 
         async def handle(request: Any, context: Any) -> Any:
+            release_call()
             try:
                 identity = self._guard.by_certificate(context.auth_context())
                 if route is None:
@@ -184,6 +189,7 @@ class Gate(grpc.GenericRpcHandler):
 
     def _refusal(self, arrival: Arrival, error: Exception) -> Handler:
         async def refuse(_: Any, context: Any) -> None:
+            release_call()
             await self._calls.refuse(arrival, error, context)
 
         # As a stream it is answered without waiting for the request.
