@@ -73,6 +73,8 @@ class Gate(grpc.GenericRpcHandler):
         self._streaming = 0
         self._arrived = 0
         self._leaving = False
+        # Made once: one for each call would be a tenth of our part of a CheckAccess.
+        self._handlers = {path: self._let_in(route) for path, route in routes.items()}
 
     async def leave(self) -> None:
         """Refuse new calls with a reason, and return when hardly any come, after a second at most.
@@ -89,7 +91,7 @@ class Gate(grpc.GenericRpcHandler):
 
     def service(self, handler_call_details: Any) -> Handler:
         """Return what is to be done with a call; gRPC asks once for each. Never raises."""
-        hold_call()
+        task = hold_call()
         self._arrived += 1
         path = handler_call_details.method
         metadata = handler_call_details.invocation_metadata
@@ -108,7 +110,8 @@ class Gate(grpc.GenericRpcHandler):
             self._admit(route, identity)
         except Exception as error:  # noqa: BLE001  # gRPC would send its text to the caller
             return self._refusal(arrival, error)
-        return self._let_in(route, arrival, identity)
+        task.note = arrival, identity
+        return self._handlers[path]
 
     def express(self, path: str) -> Handler:
         """Return a handler of an open method that gRPC can be given beside this gate.
@@ -152,15 +155,16 @@ class Gate(grpc.GenericRpcHandler):
                 cause="streaming",
             )
 
-    def _let_in(self, route: Route, arrival: Arrival, identity: Identity) -> Handler:
+    def _let_in(self, route: Route) -> Handler:
+        """Make gRPC's handler of the calls of a method; what is known of each is in its task."""
         run, endpoint = self._calls.run, route.endpoint
 
         async def handle(request: Any, context: Any) -> Any:
-            release_call()
+            arrival, identity = release_call().note
             return await run(arrival, identity, endpoint, request, context)
 
         async def stream(request: Any, context: Any) -> None:
-            release_call()
+            arrival, identity = release_call().note
             self._streaming += 1
             try:
                 await run(arrival, identity, endpoint, request, context)
@@ -173,7 +177,7 @@ class Gate(grpc.GenericRpcHandler):
         """Let a call in once gRPC's context, which has the client certificate, is there."""
 
         async def handle(request: Any, context: Any) -> Any:
-            release_call()
+            task = release_call()
             try:
                 identity = self._guard.by_certificate(context.auth_context())
                 if route is None:
@@ -181,7 +185,8 @@ class Gate(grpc.GenericRpcHandler):
                 self._admit(route, identity)
             except Exception as error:  # noqa: BLE001  # the caller gets a status
                 await self._calls.refuse(arrival, error, context)
-            inner = self._let_in(route, arrival, identity)
+            task.note = arrival, identity
+            inner = self._let_in(route)
             behaviour = inner.unary_unary or inner.unary_stream or inner.stream_stream
             return await behaviour(request, context)
 

@@ -7,14 +7,12 @@ from entitlements_server.ledger.catalogue import Access, Feature
 from entitlements_server.ledger.values import Account, Transaction
 
 
-def access_message(access: Access) -> pb.Access:
-    """Translate an access."""
-    return pb.Access(
-        feature=access.feature,
-        allowed=access.allowed,
-        required=access.required,
-        available=access.available,
-    )
+def put_access(message: pb.Access, access: Access) -> None:
+    """Write an access into an empty message; see `put_transaction`."""
+    message.feature = access.feature
+    message.allowed = access.allowed
+    message.required = access.required
+    message.available = access.available
 
 
 def feature_message(feature: Feature) -> pb.Feature:

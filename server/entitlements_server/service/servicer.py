@@ -1,7 +1,8 @@
 """The eleven RPCs. Each builds a command or a query, hands it on, and translates the answer."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1 import resources_pb2
@@ -18,9 +19,9 @@ from entitlements_server.ledger.errors import (
 from entitlements_server.ledger.values import sequence_of
 from entitlements_server.service.guard import Bucket
 from entitlements_server.service.messages import (
-    access_message,
     account_message,
     feature_message,
+    put_access,
     put_transaction,
 )
 from entitlements_server.service.paging import HistoryQuery
@@ -30,8 +31,7 @@ from entitlements_server.stores.port import Store
 _WriteResponse = pb.ConsumeResponse | pb.RefundResponse | pb.TopUpResponse | pb.SetBalanceResponse
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(Struct, frozen=True):
     """What an RPC has to know of its call.
 
     Attributes:
@@ -58,8 +58,13 @@ class Servicer:
 
     async def check_access(self, request: pb.CheckAccessRequest, _: Call) -> pb.CheckAccessResponse:
         """Tell whether a user could be charged for a feature."""
-        (found,) = await self._access(request.user_id, [request.feature])
-        return pb.CheckAccessResponse(access=found)
+        check_id("user_id", request.user_id)
+        check_id("feature", request.feature)
+        feature = self._catalogue().feature(request.feature)
+        account = await self._store.account(request.user_id)
+        response = pb.CheckAccessResponse()
+        put_access(response.access, access(account, feature))
+        return response
 
     async def batch_check_access(
         self, request: pb.BatchCheckAccessRequest, _: Call
@@ -67,8 +72,16 @@ class Servicer:
         """Tell it for several features against one balance."""
         if len(request.features) > MAX_GROUP:
             raise InvalidFieldError("features", f"must name at most {MAX_GROUP} features")
-        found = await self._access(request.user_id, request.features)
-        return pb.BatchCheckAccessResponse(access=found)
+        check_id("user_id", request.user_id)
+        catalogue = self._catalogue()
+        for feature in request.features:
+            check_id("feature", feature)
+        named = [catalogue.feature(feature) for feature in request.features]
+        account = await self._store.account(request.user_id)
+        response = pb.BatchCheckAccessResponse()
+        for one in named or catalogue.features:
+            put_access(response.access.add(), access(account, one))
+        return response
 
     async def consume(self, request: pb.ConsumeRequest, call: Call) -> pb.ConsumeResponse:
         """Charge for one use of a feature."""
@@ -182,15 +195,6 @@ class Servicer:
         return pb.ListFeaturesResponse(
             features=map(feature_message, catalogue.features), catalogue_version=catalogue.version
         )
-
-    async def _access(self, user_id: str, features: Sequence[str]) -> list[resources_pb2.Access]:
-        check_id("user_id", user_id)
-        catalogue = self._catalogue()
-        for feature in features:
-            check_id("feature", feature)
-        named = [catalogue.feature(feature) for feature in features] or catalogue.features
-        account = await self._store.account(user_id)
-        return [access_message(access(account, feature)) for feature in named]
 
     async def _write(self, command: Command, call: Call, response: _WriteResponse) -> None:
         (outcome,) = await self._engine.submit((command,), call.deadline)

@@ -11,8 +11,13 @@ from typing import Any
 
 
 class CallTask(asyncio.Task[Any]):
-    """A task that can be held for a while, in which cancelling it is only noted."""
+    """A task that can be held for a while, in which cancelling it is only noted.
 
+    Attributes:
+        note: What the gate has found out of the call, for the handler that runs in the task later.
+    """
+
+    note: Any = None
     _held = False
     _given_up = False
 
@@ -45,19 +50,21 @@ def make_call_tasks(loop: asyncio.AbstractEventLoop) -> None:
     )
 
 
-def hold_call() -> None:
-    """Hold the current task, if it can be."""
+def hold_call() -> CallTask:
+    """Hold the current task, and return it."""
     task = asyncio.current_task()
-    if isinstance(task, CallTask):
-        task.hold()
+    assert isinstance(task, CallTask)
+    task.hold()
+    return task
 
 
-def release_call() -> None:
-    """Release the current task.
+def release_call() -> CallTask:
+    """Release the current task, and return it.
 
     Raises:
         asyncio.CancelledError: The call was given up in the meantime.
     """
     task = asyncio.current_task()
-    if isinstance(task, CallTask):
-        task.release()
+    assert isinstance(task, CallTask)
+    task.release()
+    return task

@@ -38,7 +38,7 @@ GENERATION_SIZE = 16_384
 The more, the more of them share a page of the tables: see docs/performance.md.
 """
 
-SLICE_SIZE = 128
+SLICE_SIZE = 16
 """Transactions indexed at a time, at least: what a group may have to wait for."""
 
 CACHED_ACCOUNTS = 100_000
