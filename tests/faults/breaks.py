@@ -21,6 +21,9 @@ from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
 from entitlements_server.service import status
 from entitlements_server.stores import memory
+from entitlements_server.stores.redis import writing as redis_writing
+from entitlements_server.stores.redis.node import LostError
+from entitlements_server.stores.redis.part import Part
 from entitlements_server.stores.sqlite import database, writing
 from entitlements_server.stores.sqlite import store as sqlite
 
@@ -213,6 +216,30 @@ def _calls_hoarded(change: Patch) -> None:
     change(sqlite.SqliteStore, "account", account)
 
 
+def _lost_reply_taken_for_success(change: Patch) -> None:
+    """A write whose reply is lost is looked for before it is acknowledged."""
+    take = redis_writing.Writer._take
+
+    def careless(self: Any, part: Any, attempt: Any, reply: Any) -> None:
+        if isinstance(reply, LostError):
+            part.done = attempt
+        else:
+            take(self, part, attempt, reply)
+
+    change(redis_writing.Writer, "_take", careless)
+
+
+def _lost_reply_taken_for_failure(change: Patch) -> None:
+    """A write whose reply is lost is looked for before it is made again."""
+    load = Part.load
+
+    def forgetful(self: Any) -> Any:
+        self.doubtful.clear()
+        return load(self)
+
+    change(Part, "load", forgetful)
+
+
 BREAKS: dict[str, Callable[[Patch], None]] = {
     "reply-before-commit": _reply_before_commit,
     "synchronous-normal": _synchronous_normal,
@@ -231,6 +258,8 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "work-goes-on-after-a-failure": _work_goes_on_after_a_failure,
     "errors-told-verbatim": _errors_told_verbatim,
     "calls-hoarded": _calls_hoarded,
+    "lost-reply-taken-for-success": _lost_reply_taken_for_success,
+    "lost-reply-taken-for-failure": _lost_reply_taken_for_failure,
 }
 """The switches by name."""
 
@@ -242,6 +271,8 @@ OF_RULES = sorted(
         "work-goes-on-after-a-failure",  # likewise
         "errors-told-verbatim",  # hostile.py
         "calls-hoarded",  # soak.py
+        "lost-reply-taken-for-success",  # redis_faults.py
+        "lost-reply-taken-for-failure",  # likewise
     }
 )
 """Those that a history of requests and answers shows."""

@@ -6,6 +6,7 @@ calls given up, batches, a queue that is soon full. See `judge.py` for what has 
 
 import asyncio
 import tempfile
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 
@@ -42,7 +43,9 @@ def check(
     asked = acknowledged = unanswered = runs = 0
     for seed in range(size):
         with tempfile.TemporaryDirectory() as folder:
-            run = _Run(seed, Path(folder), breaking, operations, kills)
+            store = f"sqlite://{folder}/ledger.sqlite"
+            options = ("--store", store, "--max-queued", "8")
+            run = Run(seed, Server(Path(folder), *options, breaking=breaking), operations, kills)
             problems = asyncio.run(run.problems())
         runs += 1
         report.problems += [f"run {seed}: {problem}" for problem in problems]
@@ -74,27 +77,49 @@ def check_bugs(size: int, advance: Advance = silent, *, operations: int = 2000) 
     return report
 
 
-class _Run:
-    def __init__(self, seed: int, folder: Path, breaking: str, operations: int, kills: int) -> None:
+class Run:
+    """Concurrent clients and a server that is struck now and then.
+
+    Args:
+        seed: Of everything that is chosen at random, but for the order of events.
+        server: Not started yet.
+        operations: How many requests, about.
+        strikes: How often it is struck.
+        strike: Does it, and returns when it is over; by default the server is killed.
+        pause_s: How long a caller waits, at most, after a request without an answer.
+    """
+
+    def __init__(
+        self,
+        seed: int,
+        server: Server,
+        operations: int,
+        strikes: int,
+        *,
+        strike: Callable[[], Awaitable[None]] | None = None,
+        pause_s: float = 0,
+    ) -> None:
         self.random = Random(seed)
         self.record = Record()
         self.requests = Requests(self.random, USERS)
-        store = f"sqlite://{folder}/ledger.sqlite"
-        self.server = Server(folder, "--store", store, "--max-queued", "8", breaking=breaking)
+        self.server = server
         self.left = operations
-        self.kill_at = sorted(self.random.sample(range(1, operations), kills))
+        self.strike_at = sorted(self.random.sample(range(1, operations), strikes))
+        self.strike = strike or self._kill
+        self.pause_s = pause_s
         self.up = asyncio.Event()
 
     async def problems(self) -> list[str]:
+        """Run, and hold what was answered against the ledger: every violation as a sentence."""
         with self.server:
             await asyncio.to_thread(self.server.start)
             self.up.set()
             async with grpc.aio.insecure_channel(self.server.address, CHANNEL_OPTIONS) as channel:
                 self.stub = EntitlementServiceStub(channel)
-                killing = asyncio.ensure_future(self._kill())
+                striking = asyncio.ensure_future(self._strike())
                 try:
                     await asyncio.gather(*(self._client() for _ in range(CLIENTS)))
-                    await killing
+                    await striking
                     for request in self.record.unsettled():
                         await self._ask(request, None, patient=True)
                     users = [f"user-{number}" for number in range(USERS)]
@@ -102,17 +127,20 @@ class _Run:
                 except BrokenPromiseError as error:
                     return [str(error)]
                 finally:
-                    killing.cancel()
+                    striking.cancel()
         return judge(self.record, found)
 
-    async def _kill(self) -> None:
-        for left in reversed(self.kill_at):
+    async def _strike(self) -> None:
+        for left in reversed(self.strike_at):
             while self.left > left:  # noqa: ASYNC110  # a number is what is waited for
                 await asyncio.sleep(0.001)
-            self.up.clear()
-            await asyncio.to_thread(self.server.kill)
-            await asyncio.to_thread(self.server.start)
-            self.up.set()
+            await self.strike()
+
+    async def _kill(self) -> None:
+        self.up.clear()
+        await asyncio.to_thread(self.server.kill)
+        await asyncio.to_thread(self.server.start)
+        self.up.set()
 
     async def _client(self) -> None:
         random = self.random
@@ -140,6 +168,8 @@ class _Run:
                 self.record.end(attempt, answer)
             if isinstance(answer, Charged):
                 self.requests.saw(answer.line)
+            if answer is None and self.pause_s:
+                await asyncio.sleep(self.random.uniform(0, self.pause_s))
             if answer is not None or not patient:
                 return
 

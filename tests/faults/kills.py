@@ -1,4 +1,4 @@
-"""SIGKILL under load, again and again; then everything unsettled is asked again.
+"""SIGKILL under load, again and again; then everything unsettled is asked again, and audited.
 
 The load is charges in batches, each with a key, from several callers at once. A charge that was
 acknowledged has to be in the ledger under the same id, and every key exactly once.
@@ -6,6 +6,8 @@ acknowledged has to be in the ledger under the same id, and every key exactly on
 
 import asyncio
 import itertools
+import subprocess
+import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -40,7 +42,9 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
 class _Run:
     def __init__(self, random: Random, folder: Path, breaking: str) -> None:
         self.random = random
-        self.server = Server(folder, breaking=breaking)
+        self.ledger = folder / "ledger.sqlite"
+        self.server = Server(folder, "--store", f"sqlite://{self.ledger}", breaking=breaking)
+        self.verified = False
         self.acknowledged: dict[str, str] = {}
         self.unsettled: list[pb.BatchConsumeRequest] = []
         self.numbers = itertools.count()
@@ -58,12 +62,14 @@ class _Run:
                 await self._settle()
                 advance(1)
             await self._compare()
+            await asyncio.to_thread(self._verify)
         report.problems += self.problems
         ready = sorted(self.ready)
         report.note("SIGKILLs", kills, "500")
         report.note("acknowledged charges", len(self.acknowledged), "1,000,000")
         report.note("batches unavailable though nobody was killed", self.refused)
         report.note("lost, double or changed", len(self.problems), "0")
+        report.note("verify", "holds" if self.verified else "fails", "holds")
         report.note("seconds until it serves again, median", ready[len(ready) // 2])
         report.note("seconds until it serves again, worst", ready[-1], "2")
 
@@ -125,8 +131,22 @@ class _Run:
                 for batch in again:
                     await self._send(stub, batch)
 
+    def _verify(self) -> None:
+        """Have the product's own audit look at what is left on the disk."""
+        self.server.kill()
+        verify = Path(sys.executable).with_name("entitlements-server")
+        done = subprocess.run(
+            [verify, "verify", "--store", f"sqlite://{self.ledger}"],
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            self.problems.append(f"verify: {done.stdout}{done.stderr}")
+        self.verified = not done.returncode
+
     async def _compare(self) -> None:
-        """Hold the ledger against what was acknowledged: `verify` with the clients' knowledge."""
+        """Hold the ledger against what was acknowledged."""
         async with self._channel() as channel:
             histories = await read_histories(EntitlementServiceStub(channel), USERS)
         made: Counter[str] = Counter()

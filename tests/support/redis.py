@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import redis
 
+from support.network import Network
 from support.processes import tool
 
 START_SECONDS = 30
@@ -51,10 +52,22 @@ class RedisServer:
     """A `redis-server` that can be killed and started again on its data.
 
     By default it promises what a ledger wants: everything is synced before it is answered.
+
+    Args:
+        environment: Variables of the process, besides those of this one.
+        network: A network of its own to run in.
+        config: As in redis.conf, with underscores.
     """
 
-    def __init__(self, *, environment: Mapping[str, str] | None = None, **config: str) -> None:
-        self._program = tool("redis-server")
+    def __init__(
+        self,
+        *,
+        environment: Mapping[str, str] | None = None,
+        network: Network | None = None,
+        **config: str,
+    ) -> None:
+        self._command = (*(network.within if network else ()), tool("redis-server"))
+        self.host = network.host if network else "127.0.0.1"
         self.folder = Path(tempfile.mkdtemp(prefix="redis-"))
         self.port = int(config.get("tls_port", 0)) or free_port()
         self.config = _LEDGER | config
@@ -64,10 +77,10 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        return f"redis://127.0.0.1:{self.port}"
+        return f"redis://{self.host}:{self.port}"
 
     def client(self, **options: Any) -> "redis.Redis":
-        return redis.Redis(port=self.port, protocol=2, **options)
+        return redis.Redis(self.host, self.port, protocol=2, **options)
 
     def start(self) -> None:
         options = [
@@ -77,10 +90,10 @@ class RedisServer:
         ]
         if "tls_port" not in self.config:
             options += ["--port", str(self.port)]
-        options += ["--dir", str(self.folder), "--bind", "127.0.0.1"]
+        options += ["--dir", str(self.folder), "--bind", self.host, "--protected-mode", "no"]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [self._program, *options],
+                [*self._command, *options],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=self._environment,
@@ -126,7 +139,7 @@ class RedisServer:
         assert self.process is not None
         if self.process.poll() is not None:
             raise AssertionError((self.folder / "log").read_text())
-        with socket.create_connection(("127.0.0.1", self.port), 1):
+        with socket.create_connection((self.host, self.port), 1):
             if self.config.keys() & {"tls_port", "requirepass", "aclfile", "user"}:
                 return True
         with self.client() as client:
@@ -182,6 +195,31 @@ class RedisClusterServers:
         with node.client() as client:
             in_step = client.info("replication").get("master_link_status", "up") == "up"
             return in_step and client.cluster("INFO")["cluster_state"] == "ok"
+
+    def fail_over(self, choose: Callable[[list[RedisServer]], RedisServer]) -> float:
+        """Kill a master, wait until a replica has taken over, and start it again as a replica.
+
+        Returns the seconds from the kill until the cluster had all its slots again.
+        """
+        masters = [node for node in self.nodes if self._role(node) == "master"]
+        victim = choose(masters)
+        others = [node for node in self.nodes if node is not victim]
+        victim.kill()
+        begin = time.monotonic()
+        wait_until(
+            lambda: (
+                sum(self._role(node) == "master" for node in others) == len(masters)
+                and all(self._ready(node) for node in others if self._role(node) == "master")
+            )
+        )
+        seconds = time.monotonic() - begin
+        victim.start()
+        wait_until(lambda: all(self._ready(node) for node in self.nodes))
+        return seconds
+
+    def _role(self, node: RedisServer) -> str:
+        with node.client() as client:
+            return str(client.info("replication")["role"])
 
     def close(self) -> None:
         for node in self.nodes:

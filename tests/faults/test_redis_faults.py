@@ -1,0 +1,20 @@
+"""Redis struck under load, once in each way."""
+
+import os
+
+import pytest
+
+from faults.redis_faults import FAULTS, check
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_clients_saw_is_a_history_that_can_be_when_redis_is(fault: str) -> None:
+    if fault == "cut off" and os.geteuid() != 0:
+        pytest.skip("a network that can be cut takes the rights of root")
+    assert not check(1, faults=(fault,), operations=400, strikes=1).problems
+
+
+def test_a_write_made_again_without_a_look_is_found() -> None:
+    assert check(
+        5, breaking="lost-reply-taken-for-failure", faults=("paused",), operations=1000, strikes=2
+    ).problems
