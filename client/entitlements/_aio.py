@@ -20,6 +20,7 @@ from entitlements import _calls, _channel, _failures
 from entitlements._calls import Call
 from entitlements._errors import EntitlementError
 from entitlements._gate import Flow, Purchase
+from entitlements._gathering import Gatherer
 from entitlements._values import (
     Access,
     Account,
@@ -29,6 +30,7 @@ from entitlements._values import (
     TransactionKind,
     TransactionStatus,
 )
+from entitlements.v1.entitlement_service_pb2 import BatchConsumeRequest, BatchConsumeResponse
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 
 T = TypeVar("T")
@@ -84,7 +86,11 @@ class AsyncEntitlementClient:
     """Asks the entitlement service with asyncio. Share one among the tasks of an event loop.
 
     It may be built before there is an event loop and belongs to the one of its first call. The
-    arguments, and what holds for every method, are those of `EntitlementClient`.
+    arguments, and what holds for every method, are those of `EntitlementClient`; and there is one more:
+
+    Args:
+        gather: Whether charges that are asked for at the same time, by `consume` or
+            `require_tokens`, are sent together. Each is still charged, or fails, on its own.
     """
 
     def __init__(
@@ -94,9 +100,10 @@ class AsyncEntitlementClient:
         tls: _channel.Tls | None = None,
         token: str | None = None,
         deadline_s: float = _channel.DEFAULT_DEADLINE_S,
+        gather: bool = False,
     ) -> None:
         connection = _channel.Connection.to(address, tls, token)
-        self._init(connection.target, token, deadline_s)
+        self._init(connection.target, token, deadline_s, gather=gather)
         self._connection: _channel.Connection | None = connection
 
     @classmethod
@@ -106,21 +113,23 @@ class AsyncEntitlementClient:
         *,
         token: str | None = None,
         deadline_s: float = _channel.DEFAULT_DEADLINE_S,
+        gather: bool = False,
     ) -> Self:
         """Use a channel of yours, with its own options and interceptors. You close it."""
         self = cls.__new__(cls)
-        self._init("a channel", token, deadline_s)
+        self._init("a channel", token, deadline_s, gather=gather)
         self._connection = None
         self._channel = channel
         return self
 
-    def _init(self, name: str, token: str | None, deadline_s: float) -> None:
+    def _init(self, name: str, token: str | None, deadline_s: float, *, gather: bool) -> None:
         self._name = name
         self._metadata = _channel.metadata(token)
         self._deadline_s = _channel.checked_deadline_s(deadline_s)
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
         self._closed = False
+        self._gatherer = Gatherer(self._consume_together) if gather else None
         # The event loop holds tasks weakly, and a refund must outlive who waits for it.
         self._refunds: set[asyncio.Task[None]] = set()
 
@@ -242,6 +251,8 @@ class AsyncEntitlementClient:
         return f"{type(self).__name__}({self._name!r})"
 
     async def _run(self, call: Call[T]) -> T:
+        if self._gatherer is not None and call.method == "Consume":
+            return call.read(await self._gatherer.consume(call))
         send = getattr(self._connected(), call.method)
         try:
             response = await send(call.request, timeout=self._deadline_s, metadata=self._metadata)
@@ -250,6 +261,13 @@ class AsyncEntitlementClient:
                 error.code(), error.details(), error.trailing_metadata(), call.idempotency_key
             ) from error
         return call.read(response)
+
+    async def _consume_together(self, request: BatchConsumeRequest) -> BatchConsumeResponse:
+        send = self._connected().BatchConsume
+        response: BatchConsumeResponse = await send(
+            request, timeout=self._deadline_s, metadata=self._metadata
+        )
+        return response
 
     def _connected(self) -> Any:
         if self._closed:

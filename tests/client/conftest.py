@@ -34,12 +34,13 @@ def user() -> str:
     return f"user-{uuid4().hex}"
 
 
-@pytest.fixture(params=["blocking", "asyncio"])
+@pytest.fixture(params=["blocking", "asyncio", "gathering"])
 async def ask(request: pytest.FixtureRequest, service: ServerProcess) -> AsyncIterator[Asking]:
-    """Each of the two clients, in turn."""
+    """Each of the two clients, in turn, and the second also with its charges gathered."""
     if request.param == "blocking":
         with EntitlementClient(service.address) as client:
             yield Asking(client)
     else:
-        async with AsyncEntitlementClient(service.address) as aio_client:
+        gather = request.param == "gathering"
+        async with AsyncEntitlementClient(service.address, gather=gather) as aio_client:
             yield Asking(aio_client)
