@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
+import psutil
 from generators import Generator, Load, run
 from servers import Server
 from workloads import Workload
@@ -66,6 +67,7 @@ class Result:
         ratio: Rate of the workload over that of the floor: median of the rounds.
         memory_mib: Resident memory of the server behind the last round.
         peak_memory_mib: The most it ever had.
+        stolen: Share of the processors that the hypervisor gave to others meanwhile, 0 to 1.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Result:
     ratio: float
     memory_mib: float
     peak_memory_mib: float
+    stolen: float
 
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
@@ -95,6 +98,7 @@ async def measure(
     advance: Callable[[], None],
 ) -> Result:
     """Measure a workload and the floor in turns, on one server."""
+    before_all = psutil.cpu_times()
     sides = {"floor": Side(), "workload": Side()}
     for number in range(rounds):
         turns = [("floor", workload.floor()), ("workload", workload)]
@@ -118,4 +122,10 @@ async def measure(
         ratio=median(ratios),
         memory_mib=server.memory_mib(),
         peak_memory_mib=server.peak_memory_mib(),
+        stolen=_stolen(before_all, psutil.cpu_times()),
     )
+
+
+def _stolen(before: Any, after: Any) -> float:
+    spent = sum(after) - sum(before)
+    return (getattr(after, "steal", 0) - getattr(before, "steal", 0)) / spent if spent else 0.0

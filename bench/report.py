@@ -22,6 +22,7 @@ _COLUMNS = (
     "floor p99 ms",
     "floor CPU µs",
     "peak MiB",
+    "stolen",
 )
 
 
@@ -60,6 +61,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         f"{floor['p99_ms']:.1f}",
         f"{floor['cpu_us_per_call']:,.0f}",
         f"{result.peak_memory_mib:,.0f}",
+        f"{result.stolen:.0%}",
     )
 
 
