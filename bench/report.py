@@ -23,6 +23,7 @@ _COLUMNS = (
     "floor CPU µs",
     "peak MiB",
     "stolen",
+    "repeated",
 )
 
 
@@ -62,6 +63,7 @@ def _cells(result: Result) -> tuple[str, ...]:
         f"{floor['cpu_us_per_call']:,.0f}",
         f"{result.peak_memory_mib:,.0f}",
         f"{result.stolen:.0%}",
+        f"{result.repeated}",
     )
 
 
