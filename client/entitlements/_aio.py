@@ -90,7 +90,8 @@ class AsyncEntitlementClient:
 
     Args:
         gather: Whether charges that are asked for at the same time, by `consume` or
-            `require_tokens`, are sent together. Each is still charged, or fails, on its own.
+            `require_tokens`, are sent together. Each is still charged, or denied, on its own.
+                Interceptors see calls of many callers as one.
     """
 
     def __init__(
@@ -129,7 +130,7 @@ class AsyncEntitlementClient:
         self._channel: grpc.aio.Channel | None = None
         self._stub: Any = None
         self._closed = False
-        self._gatherer = Gatherer(self._consume_together) if gather else None
+        self._gatherer = Gatherer(self._consume_together, self._deadline_s) if gather else None
         # The event loop holds tasks weakly, and a refund must outlive who waits for it.
         self._refunds: set[asyncio.Task[None]] = set()
 
@@ -251,9 +252,9 @@ class AsyncEntitlementClient:
         return f"{type(self).__name__}({self._name!r})"
 
     async def _run(self, call: Call[T]) -> T:
-        if self._gatherer is not None and call.method == "Consume":
-            return call.read(await self._gatherer.consume(call))
         send = getattr(self._connected(), call.method)
+        if self._gatherer is not None and self._gatherer.takes(call):
+            return call.read(await self._gatherer.consume(call))
         try:
             response = await send(call.request, timeout=self._deadline_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:

@@ -8,13 +8,14 @@ lone charge waits for nobody, and the busier the program, the larger its batches
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from typing import Any
 
 import grpc
 
 from entitlements import _failures
 from entitlements._calls import Call
-from entitlements._errors import ServiceUnavailableError
+from entitlements._errors import ServiceUnavailableError, UnexpectedServiceError
 from entitlements.v1 import entitlement_service_pb2 as rpc
 
 MAX_BATCH = 256
@@ -26,6 +27,10 @@ MAX_UNDER_WAY = 2
 MAX_WAITING = 10_000
 """Charges that may wait for their call; more are refused."""
 
+MAX_BYTES = 2048
+"""Size of the largest charge that is gathered: a well-formed one has at most 700 bytes, and one that
+is too large for the service must not take others with it."""
+
 _Waiting = tuple[Call[Any], asyncio.Future[rpc.ConsumeResponse]]
 
 
@@ -34,14 +39,23 @@ class Gatherer:
 
     Args:
         send: Makes a BatchConsume call; raises grpc.aio.AioRpcError.
+        deadline_s: How long a charge may take, its waiting included, in seconds.
     """
 
     def __init__(
-        self, send: Callable[[rpc.BatchConsumeRequest], Awaitable[rpc.BatchConsumeResponse]]
+        self,
+        send: Callable[[rpc.BatchConsumeRequest], Awaitable[rpc.BatchConsumeResponse]],
+        deadline_s: float,
     ) -> None:
         self._send = send
+        self._deadline_s = deadline_s
         self._waiting: deque[_Waiting] = deque()
         self._under_way: set[asyncio.Task[None]] = set()
+
+    @staticmethod
+    def takes(call: Call[Any]) -> bool:
+        """Whether a call can be gathered."""
+        return call.method == "Consume" and call.request.ByteSize() <= MAX_BYTES
 
     async def consume(self, call: Call[Any]) -> rpc.ConsumeResponse:
         """Make a charge, and return the answer to it alone.
@@ -49,8 +63,11 @@ class Gatherer:
         Who is cancelled before the charge is sent is not charged. A charge that was sent is made.
 
         Raises:
-            EntitlementError: As if the charge had been sent alone.
+            EntitlementError: As if the charge had been sent alone; but where the service refuses a
+                call as a whole, for its load or for a rate, that is told to each of its charges.
         """
+        if len(self._waiting) >= MAX_WAITING:
+            self._waiting = deque(one for one in self._waiting if not one[1].done())
         if len(self._waiting) >= MAX_WAITING:
             raise ServiceUnavailableError(
                 f"{MAX_WAITING} charges wait to be sent already and this one was not: ask again when"
@@ -60,26 +77,31 @@ class Gatherer:
         answer: asyncio.Future[rpc.ConsumeResponse] = asyncio.get_running_loop().create_future()
         self._waiting.append((call, answer))
         if len(self._under_way) < MAX_UNDER_WAY:
-            task = asyncio.create_task(self._work())
+            # Not in the context of whoever happens to be first: it goes on for others.
+            task = asyncio.create_task(self._work(), context=Context())
             self._under_way.add(task)
             task.add_done_callback(self._under_way.discard)
-        return await answer
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await answer
+        except TimeoutError:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED
+            raise _failures.from_call(code, None, None, call.idempotency_key) from None
 
     async def _work(self) -> None:
         while batch := self._next_batch():
             try:
                 response = await self._send(_request(batch))
+                for (call, answer), result in zip(batch, response.results, strict=True):
+                    _settle(answer, result, call.idempotency_key)
             except Exception as error:  # noqa: BLE001 - whatever it is, each of them is told
                 for call, answer in batch:
                     _fail(answer, _failed(error, call.idempotency_key))
             except BaseException:
-                # The event loop is being shut down: nobody must wait for ever.
-                for _, answer in batch:
+                # The channel is closed, or the event loop: nobody must wait for ever.
+                for _, answer in (*batch, *self._waiting):
                     answer.cancel()
                 raise
-            else:
-                for (call, answer), result in zip(batch, response.results, strict=True):
-                    _settle(answer, result, call.idempotency_key)
 
     def _next_batch(self) -> list[_Waiting]:
         batch: list[_Waiting] = []
@@ -105,9 +127,13 @@ def _settle(
 
 
 def _failed(error: Exception, key: str) -> Exception:
-    if not isinstance(error, grpc.aio.AioRpcError):
-        return error
-    failed = _failures.from_call(error.code(), error.details(), error.trailing_metadata(), key)
+    if isinstance(error, grpc.aio.AioRpcError):
+        failed = _failures.from_call(error.code(), error.details(), error.trailing_metadata(), key)
+    else:
+        failed = UnexpectedServiceError(
+            "The entitlement service answered something else than it was asked. Nothing was granted.",
+            idempotency_key=key,
+        )
     failed.__cause__ = error
     return failed
 

@@ -12,6 +12,7 @@ from entitlements import (
     AsyncEntitlementClient,
     ServiceUnavailableError,
     Transaction,
+    UnexpectedServiceError,
     UnknownFeatureError,
 )
 from entitlements._gathering import MAX_BATCH, MAX_UNDER_WAY, MAX_WAITING
@@ -34,13 +35,18 @@ class Batches:
         self.sizes: list[int] = []
         self.go_on = asyncio.Event()
         self.fail = False
+        # How many answers a batch lacks.
+        self.missing = 0
 
     async def answer(self, request: rpc.BatchConsumeRequest, context: Any) -> Any:
         self.sizes.append(len(request.requests))
         await self.go_on.wait()
         if self.fail:
             await context.abort(grpc.StatusCode.INTERNAL, "")
-        results = [rpc.BatchConsumeResult(response=rpc.ConsumeResponse()) for _ in request.requests]
+        results = [
+            rpc.BatchConsumeResult(response=rpc.ConsumeResponse())
+            for _ in request.requests[self.missing :]
+        ]
         return rpc.BatchConsumeResponse(results=results)
 
 
@@ -173,6 +179,67 @@ async def test_more_than_may_wait_are_refused_at_once(
     batches.go_on.set()
     await asyncio.gather(*asked[:-1])
     assert sum(batches.sizes) == MAX_WAITING
+
+
+async def test_a_charge_waits_no_longer_than_its_deadline_be_it_sent_or_not(
+    scripted: tuple[AsyncEntitlementClient, Batches],
+) -> None:
+    client, batches = scripted
+    client._connected()
+    assert client._channel is not None
+    impatient = AsyncEntitlementClient.from_channel(client._channel, deadline_s=0.5, gather=True)
+    count = MAX_BATCH * (MAX_UNDER_WAY + 1)
+    late = await asyncio.gather(
+        *(impatient.consume("ada", FULL, idempotency_key=f"k-{n}") for n in range(count)),
+        return_exceptions=True,
+    )
+    keys = [one.idempotency_key for one in late if isinstance(one, ServiceUnavailableError)]
+    assert keys == [f"k-{n}" for n in range(count)]
+    assert sum(batches.sizes) <= MAX_BATCH * MAX_UNDER_WAY
+
+
+async def test_a_charge_that_is_too_large_travels_alone(
+    scripted: tuple[AsyncEntitlementClient, Batches],
+) -> None:
+    """The service here knows no Consume; the others do not suffer for it."""
+    client, batches = scripted
+    batches.go_on.set()
+    large, small = await asyncio.gather(
+        client.consume("ada", FULL, event_id="x" * 10_000),
+        client.consume("ada", FULL),
+        return_exceptions=True,
+    )
+    assert isinstance(large, UnexpectedServiceError)
+    assert isinstance(small, Transaction)
+    assert batches.sizes == [1]
+
+
+async def test_an_answer_with_too_few_results_fails_the_charge_that_has_none(
+    scripted: tuple[AsyncEntitlementClient, Batches],
+) -> None:
+    client, batches = scripted
+    batches.missing = 1
+    batches.go_on.set()
+    told = await asyncio.gather(
+        *(client.consume("ada", FULL) for _ in range(3)), return_exceptions=True
+    )
+    assert isinstance(told[-1], UnexpectedServiceError)
+
+
+async def test_closing_the_client_ends_charges_under_way_and_those_that_wait(
+    scripted: tuple[AsyncEntitlementClient, Batches],
+) -> None:
+    client, batches = scripted
+    under_way = []
+    for number in range(MAX_UNDER_WAY):
+        under_way.append(asyncio.create_task(client.consume("ada", FULL)))
+        await _until(lambda wanted=number + 1: len(batches.sizes) == wanted)
+    waiting = [asyncio.create_task(client.consume("ada", FULL)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await client.close()
+    done, pending = await asyncio.wait([*under_way, *waiting], timeout=10)
+    assert not pending
+    assert all(task.cancelled() or task.exception() for task in done)
 
 
 async def test_a_closed_client_says_so(service: ServerProcess) -> None:

@@ -1,15 +1,14 @@
 """Redis struck under load, once in each way."""
 
-import os
-
 import pytest
 
 from faults.redis_faults import FAULTS, check
+from support.network import Network
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_clients_saw_is_a_history_that_can_be_when_redis_is(fault: str) -> None:
-    if fault == "cut off" and os.geteuid() != 0:
+    if fault == "cut off" and not Network.is_allowed():
         pytest.skip("a network that can be cut takes the rights of root")
     assert not check(1, faults=(fault,), operations=400, strikes=1).problems
 

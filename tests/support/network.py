@@ -39,6 +39,12 @@ class Network:
             self.close()
             raise
 
+    @staticmethod
+    def is_allowed() -> bool:
+        """Whether this process may make networks."""
+        unshare = ["unshare", "--net", "true"]
+        return subprocess.run(unshare, check=False, capture_output=True).returncode == 0
+
     def cut(self) -> None:
         """Pull the cable: packets vanish in silence, and connections stay as they are."""
         self._run("-n", self._name, "link", "set", self._inside, "down")

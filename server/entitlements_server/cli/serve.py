@@ -31,7 +31,7 @@ def serve(configuration: Configuration) -> None:
     configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
     set_up_collector()
     try:
-        # Its calls cost a sixth less than on asyncio's own loop: docs/performance.md.
+        # Calls cost a tenth to a seventh less than on asyncio's own loop: docs/performance.md.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(configuration))
     except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:
