@@ -40,7 +40,7 @@ CHECKS = {
     "restarts": Check("restarts", 20, "restarts"),
     "migration": Check("migration", 100, "kills"),
     "copy": Check("copies", 100, "kills"),
-    "redis": Check("redis_faults", 10, "runs with each fault"),
+    "redis": Check("redis_faults", 10, "runs with each of four faults"),
     "hostile": Check("hostile", 1000, "messages of each kind to each method"),
     "soak": Check("soak", 10_000_000, "calls"),
 }

@@ -8,6 +8,7 @@ import asyncio
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
@@ -45,31 +46,38 @@ def check(
 ) -> Report:
     """Make `size` runs with each fault."""
     report = Report()
-    for fault in faults:
-        acknowledged = unanswered = violations = 0
-        for seed in range(size):
-            with (
-                tempfile.TemporaryDirectory() as folder,
-                FAULTS[fault](Random(seed)) as (
-                    url,
-                    strike,
-                ),
-            ):
+    tallies = {fault: Tally() for fault in faults}
+    for seed in range(size):
+        for fault, tally in tallies.items():
+            if breaking and tally.violations:
+                continue
+            with tempfile.TemporaryDirectory() as folder, FAULTS[fault](Random(seed)) as redis:
+                url, strike = redis
                 server = Server(Path(folder), "--store", url, breaking=breaking)
                 run = Run(seed, server, operations, strikes, strike=strike, pause_s=PAUSE_S)
                 problems = asyncio.run(run.problems())
             report.problems += [f"{fault}, run {seed}: {problem}" for problem in problems]
-            violations += len(problems)
-            acknowledged += run.record.acknowledged
-            unanswered += sum(one.answer is None for one in run.record.attempts)
-            advance(1)
-            if breaking and problems:
-                break
-        report.note(f"{fault}: times", (seed + 1) * strikes)
-        report.note(f"{fault}: acknowledged writes", acknowledged)
-        report.note(f"{fault}: requests left without an answer", unanswered)
-        report.note(f"{fault}: violations", violations, "0")
+            tally.times += strikes
+            tally.violations += len(problems)
+            tally.acknowledged += run.record.acknowledged
+            tally.unanswered += sum(one.answer is None for one in run.record.attempts)
+        advance(1)
+    for fault, tally in tallies.items():
+        report.note(f"{fault}: times", tally.times)
+        report.note(f"{fault}: acknowledged writes", tally.acknowledged)
+        report.note(f"{fault}: requests left without an answer", tally.unanswered)
+        report.note(f"{fault}: violations", tally.violations, "0")
     return report
+
+
+@dataclass(slots=True)
+class Tally:
+    """What the runs with one fault came to."""
+
+    times: int = 0
+    acknowledged: int = 0
+    unanswered: int = 0
+    violations: int = 0
 
 
 @contextmanager
