@@ -1,5 +1,4 @@
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,9 @@ from entitlements_server.stores.opening import open_store
 from entitlements_server.stores.redis import node
 from entitlements_server.stores.redis.layout import UserKeys
 from entitlements_server.stores.redis.link import Link, Request
+from entitlements_server.stores.redis.part import Part
 from entitlements_server.stores.redis.store import RedisStore
+from entitlements_server.stores.redis.writing import _pause
 from support.commands import commit, commit_one, consume, history, stored, top_up
 from support.redis import RedisClusterServers, RedisServer
 
@@ -90,19 +91,23 @@ async def test_a_retry_through_another_server_is_a_replay_even_at_zero(servers: 
 
 
 class Beaten:
-    """A link on which somebody else is always faster, as long as that works."""
+    """A link on which somebody else is always faster, until it has the turn."""
 
     def __init__(self, link: Link, rival: RedisStore) -> None:
         self._link = link
         self._rival = rival
         self.beaten = 0
+        self.waiting: asyncio.Task[Any] | None = None
 
     async def run(self, requests: Sequence[Request], *, confirm: bool = False) -> list[Any]:
         if requests[0].command[0] == "commit":
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(0.1):
-                    await commit(self._rival, consume("ada"))
-                    self.beaten += 1
+            keys = UserKeys("ada")
+            (turn,) = await self._link.run([Request(keys.bucket, ("GET", keys.turn))])
+            if turn is None:
+                await commit(self._rival, consume("ada"))
+                self.beaten += 1
+            else:
+                self.waiting = asyncio.create_task(commit_one(self._rival, consume("ada")))
         return await self._link.run(requests, confirm=confirm)
 
 
@@ -118,8 +123,10 @@ async def test_a_server_that_always_comes_second_gets_its_turn(
     await commit(fast, top_up("ada", 1000))
     beaten = Beaten(slow._link, fast)
     slow._writer._link = beaten  # type: ignore[assignment]
-    stored(await commit_one(slow, consume("ada", "mine")))
+    mine = stored(await commit_one(slow, consume("ada", "mine")))
     assert beaten.beaten == 3 + 1
+    assert beaten.waiting is not None
+    assert stored(await beaten.waiting).sequence == mine.sequence + 1
     # It was the last: whoever waited may go on at once.
     assert stored(await commit_one(fast, consume("ada"))).status is Status.SUCCESS
     await slow.close()
@@ -146,3 +153,9 @@ async def test_a_stale_memory_of_an_account_never_decides(server: RedisServer) -
     assert stored(await commit_one(one, consume("ada"))).status is Status.SUCCESS
     await one.close()
     await other.close()
+
+
+async def test_thousands_of_conflicts_only_make_a_write_wait() -> None:
+    """The pause grows no further; a number as large as two to their power would fit no float."""
+    part = Part(UserKeys("ada"), (), (), lambda _: ((), None), conflicts=5000)
+    await asyncio.wait_for(_pause([part]), timeout=1)

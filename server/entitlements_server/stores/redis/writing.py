@@ -37,6 +37,8 @@ _GIVE_UP_SECONDS = 10.0
 _FIRST_PAUSE_SECONDS = 0.001
 _LONGEST_PAUSE_SECONDS = 0.008
 _LOST_PAUSE_SECONDS = 0.05
+_MOST_DOUBLINGS = 10
+"""More would be a number that no float holds, after a thousand conflicts."""
 
 
 class Writer:
@@ -192,6 +194,7 @@ async def _pause(parts: Sequence[Part]) -> None:
     if losses:
         seconds = _LOST_PAUSE_SECONDS * 2 ** (losses - 1)
     elif conflicts > 1:
-        seconds = min(_FIRST_PAUSE_SECONDS * 2 ** (conflicts - 2), _LONGEST_PAUSE_SECONDS)
+        doublings = min(conflicts - 2, _MOST_DOUBLINGS)
+        seconds = min(_FIRST_PAUSE_SECONDS * 2**doublings, _LONGEST_PAUSE_SECONDS)
     if seconds:
         await asyncio.sleep(seconds * random.uniform(0.5, 1))  # noqa: S311  # jitter
