@@ -1,63 +1,77 @@
 """How the server's memory grows with the charges that it has made.
 
-    bench/memory.py --charges 10000000 --batch 1000
+    bench/memory.py --charges 10000000
 
-drives a fresh server and tells its memory after each tenth of the charges. `--batch 1` makes plain
-Consume calls.
+drives a fresh server and tells its resident memory after each tenth of the charges. They are plain Consume calls;
+`--batch 100` makes BatchConsume calls, which takes less time.
 """
 
 import asyncio
-import itertools
+import json
 import tempfile
 from pathlib import Path
 from typing import Annotated
 
-import grpc
 import typer
 from filling import fill
-from servers import Server, serving
-from workloads import SERVICE, Stream, batches, consumes
+from generators import generator, run
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+from servers import serving
+from workloads import CONSUME, Workload, batch_workload
 
 _PARTS = 10
-_COMMANDS_IN_FLIGHT = 3000
+_CHARGES_IN_FLIGHT = 3000
+_CONNECTIONS = 4
 
 
 def memory(
-    charges: Annotated[int, typer.Option(help="How many charges to make.")] = 10_000_000,
-    batch: Annotated[int, typer.Option(help="Charges in each call.")] = 1000,
+    *,
+    charges: Annotated[int, typer.Option(help="How many charges to make.", min=_PARTS)] = 10**7,
+    batch: Annotated[int, typer.Option(help="Charges in each call.", min=1, max=1000)] = 1,
+    seconds: Annotated[float, typer.Option(help="Length of each burst of calls.")] = 20.0,
+    results: Annotated[Path, typer.Option(help="Where the figures go as JSON.")] = Path(
+        "bench/results/memory.json"
+    ),
 ) -> None:
     """Make charges, and tell the server's memory after each tenth of them."""
-    asyncio.run(_memory(charges, batch))
+    workload = batch_workload(batch, max(_CHARGES_IN_FLIGHT // batch, 1)) if batch > 1 else CONSUME
+    console = Console()
+    with Progress(console=console) as progress:
+        marks = asyncio.run(_memory(charges, workload, seconds, progress))
+    table = Table("charges", "MiB", "beside the first tenth", title=workload.name)
+    after_first = marks[1][1]
+    for made, mib in marks:
+        table.add_row(f"{made:,}", f"{mib:.1f}", f"{mib / after_first:.3f}")
+    console.print(table)
+    results.parent.mkdir(parents=True, exist_ok=True)
+    results.write_text(json.dumps({"workload": workload.name, "charges_and_mib": marks}))
 
 
-async def _memory(charges: int, batch: int) -> None:
+async def _memory(
+    charges: int, workload: Workload, seconds: float, progress: Progress
+) -> list[tuple[int, float]]:
+    """Return how many charges were made when the memory was looked at, and the MiB."""
+    task = progress.add_task(workload.name, total=charges)
+    made = tenths = 0
     with tempfile.TemporaryDirectory() as folder:
         ledger = Path(folder) / "ledger.sqlite"
         await fill(ledger, 0, lambda _: None)
         async with serving(f"sqlite://{ledger}") as server:
-            print(f"{0:>12,} charges: {server.memory_mib():.0f} MiB")
-            for part in range(1, _PARTS + 1):
-                await _charge(server, charges // _PARTS // batch, batch)
-                done = charges // _PARTS * part
-                print(f"{done:>12,} charges: {server.memory_mib():.0f} MiB", flush=True)
-
-
-async def _charge(server: Server, calls: int, batch: int) -> None:
-    in_flight = 128 if batch == 1 else max(_COMMANDS_IN_FLIGHT // batch, 1)
-    stream = (
-        Stream(f"{SERVICE}/Consume", consumes)
-        if batch == 1
-        else Stream(f"{SERVICE}/BatchConsume", batches(batch))
-    )
-    messages = itertools.islice(stream.messages(), calls)
-    async with grpc.aio.insecure_channel(server.address) as channel:
-        call = channel.unary_unary(f"/{stream.method}")
-
-        async def work() -> None:
-            for message in messages:
-                await call(message)
-
-        await asyncio.gather(*(work() for _ in range(in_flight)))
+            marks = [(0, server.memory_mib())]
+            load = generator(server.address, _CONNECTIONS)
+            while made < charges:
+                burst = await run(load, workload, seconds)
+                if set(burst.codes) != {"OK"}:
+                    raise SystemExit(f"Not every charge was made: {dict(burst.codes)}.")
+                made += burst.calls * workload.charges
+                progress.update(task, completed=made)
+                if made * _PARTS // charges > tenths:
+                    tenths = made * _PARTS // charges
+                    marks.append((made, server.memory_mib()))
+                    progress.console.print(f"{made:>12,} charges: {marks[-1][1]:.1f} MiB")
+    return marks
 
 
 if __name__ == "__main__":

@@ -134,7 +134,8 @@ def batches(size: int) -> Callable[[], Iterator[bytes]]:
     return endless
 
 
-def _batch_workload(size: int, in_flight: int) -> Workload:
+def batch_workload(size: int, in_flight: int) -> Workload:
+    """Charge anyone, `size` times in each call."""
     stream = Stream(f"{SERVICE}/BatchConsume", batches(size), in_flight, max(100_000 // size, 100))
     return Workload(f"BatchConsume of {size}", (stream,), size)
 
@@ -147,7 +148,7 @@ REPLAYS = Workload("Consume, replays", (Stream(_CONSUME, _replay),))
 DENIALS = Workload("Consume, denials", (Stream(_CONSUME, _denied),))
 CHECK_ACCESS = Workload("CheckAccess", (Stream(f"{SERVICE}/CheckAccess", _access),))
 # As many in flight as the queue of the server takes without refusing any.
-BATCHES = (_batch_workload(10, 64), _batch_workload(100, 16), _batch_workload(1000, 4))
+BATCHES = (batch_workload(10, 64), batch_workload(100, 16), batch_workload(1000, 4))
 MIXED = Workload(
     "mixed",
     (
