@@ -207,13 +207,13 @@ def _errors_told_verbatim(change: Patch) -> None:
 
 def _calls_hoarded(change: Patch) -> None:
     """What belongs to a call ends with it."""
-    submit, hoard = sqlite.SqliteStore.account, []
+    commit, hoard = sqlite.SqliteStore.commit, []
 
-    async def account(self: Any, user_id: str) -> Any:
-        hoard.append(bytearray(b"x" * 4096))
-        return await submit(self, user_id)
+    async def hoarding(self: Any, commands: Any, rule: Any) -> Any:
+        hoard.extend(bytearray(b"x" * 4096) for _ in commands)
+        return await commit(self, commands, rule)
 
-    change(sqlite.SqliteStore, "account", account)
+    change(sqlite.SqliteStore, "commit", hoarding)
 
 
 def _lost_reply_taken_for_success(change: Patch) -> None:
