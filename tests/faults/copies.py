@@ -34,7 +34,7 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
     """Kill `size` copies."""
     report = Report()
     random = Random(seed)
-    killed = resumed = 0
+    killed = begun = 0
     with tempfile.TemporaryDirectory() as root:
         source = Path(root) / "source.sqlite"
         asyncio.run(_fill(source))
@@ -44,16 +44,17 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
             target = Path(root) / f"{number}.sqlite"
             killed += _copy_and_kill(source, target, random.randrange(1, calls + 1))
             if target.exists():
+                begun += 1
                 report.problems += [
                     f"kill {number}: {one}"
                     for one in asyncio.run(_problems(source, target, whole, breaking))
                 ]
-                resumed += 1
             advance(1)
             if breaking and report.problems:
                 break
     report.note("copies killed", killed, "100")
-    report.note("resumed to the end", resumed - len(report.problems))
+    report.note("copies that had made a file by then", begun)
+    report.note("of these resumed to the end", begun - len(report.problems))
     report.note("taken for whole, or not to be finished", len(report.problems), "0")
     return report
 
