@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
-from google.protobuf.internal.encoder import _VarintBytes
+from google.protobuf.internal.encoder import _VarintBytes  # type: ignore[attr-defined]
 from grpc_health.v1 import health_pb2
 from workloads import Workload
 

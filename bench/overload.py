@@ -21,7 +21,7 @@ from multiprocessing.queues import Queue
 from multiprocessing.synchronize import Barrier, Event
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from typing import Annotated, Any
 
 import grpc
 import typer
@@ -192,7 +192,7 @@ async def _call(plan: Plan, start: Barrier, stop: Event) -> Tally:
     await asyncio.to_thread(start.wait)
 
     async def call(number: int) -> None:
-        consume = channels[number % _CONNECTIONS].unary_unary(_CONSUME)
+        consume: Any = channels[number % _CONNECTIONS].unary_unary(_CONSUME)
         while not stop.is_set():
             request = pb.ConsumeRequest(
                 user_id=user_id(random.randrange(USERS)),

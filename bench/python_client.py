@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from itertools import cycle
 from pathlib import Path
+from typing import Any
 
 import grpc
-from google.protobuf.internal.decoder import _DecodeVarint
+from google.protobuf.internal.decoder import _DecodeVarint  # type: ignore[attr-defined]
 
 
 async def send(
@@ -33,7 +34,7 @@ async def send(
         grpc.aio.insecure_channel(address, options=[("bench.number", number)])
         for number in range(connections)
     ]
-    calls = cycle([channel.unary_unary(f"/{call}") for channel in channels])
+    calls: Any = cycle([channel.unary_unary(f"/{call}") for channel in channels])
     await asyncio.gather(*(channel.channel_ready() for channel in channels))
     latencies: list[float] = []
     codes: Counter[str] = Counter()

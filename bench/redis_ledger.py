@@ -38,7 +38,7 @@ from entitlements_server.stores.port import Store
 # The trials are those of the tests, only longer.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from support import trials
-from support.commands import rule
+from support.commands import history, rule
 from support.redis import RedisServer, started
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -256,7 +256,7 @@ async def _write(url: str, transactions: int, users: int) -> None:
 
 async def _everything(url: str) -> dict[str, list[Transaction]]:
     store = await open_store(url)
-    found = {user: await trials.history(store, user) for user in await _users(store)}
+    found = {user: await history(store, user) for user in await _users(store)}
     await store.close()
     return found
 

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from entitlements_server.server import RunningServer, running
 from entitlements_server.settings import Settings
 from entitlements_server.transport import ListenError
-from support.rpc import Api, fails
+from support.rpc import Api, fails, raw
 
 OPERATIONS = Path(__file__).parents[1] / "docs" / "operations"
 ADDED_BY_PROMETHEUS = {"instance", "job", "up"}
@@ -55,7 +55,7 @@ async def server() -> AsyncIterator[RunningServer]:
         charged = charge.transaction.transaction_id
         await api.Refund(user_id="ada", transaction_id=charged, amount=1)
         await api.SetBalance(user_id="ada", balance=3)
-        await channel.unary_unary("/made.up/Method")(b"").code()
+        await raw(channel, "/made.up/Method")(b"").code()
         yield server
 
 

@@ -8,7 +8,7 @@ from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.server import running
 from entitlements_server.settings import Settings
 from entitlements_server.transport import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
-from support.rpc import Api
+from support.rpc import Api, raw
 
 
 async def test_the_largest_batch_fits_and_a_larger_request_is_refused() -> None:
@@ -22,7 +22,7 @@ async def test_the_largest_batch_fits_and_a_larger_request_is_refused() -> None:
         )
         results = (await api.BatchConsume(requests=[charge] * 1000)).results
         assert len(results) == 1000
-        consume = channel.unary_unary("/entitlements.v1.EntitlementService/Consume")
+        consume = raw(channel, "/entitlements.v1.EntitlementService/Consume")
         assert await consume(b"x" * (MAX_REQUEST_BYTES + 1)).code() is (
             grpc.StatusCode.RESOURCE_EXHAUSTED
         )

@@ -277,7 +277,7 @@ class AsyncEntitlementClient:
             # Not in the constructor: a channel belongs to the event loop that it is opened on.
             self._channel = self._connection.aio_channel()
         if self._stub is None:
-            self._stub = EntitlementServiceStub(self._channel)  # type: ignore[no-untyped-call] # generated
+            self._stub = EntitlementServiceStub(self._channel)
         return self._stub
 
     async def _drive(self, flow: Flow[T]) -> T:

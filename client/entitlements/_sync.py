@@ -72,7 +72,7 @@ class EntitlementClient:
         self._metadata = _channel.metadata(token)
         self._deadline_s = _channel.checked_deadline_s(deadline_s)
         self._channel = channel
-        self._stub: Any = EntitlementServiceStub(channel)  # type: ignore[no-untyped-call] # generated
+        self._stub: Any = EntitlementServiceStub(channel)
 
     def check_access(self, user_id: str, feature: str) -> Access:
         """Tell whether a user could be charged for a feature now. Writes nothing."""

@@ -41,7 +41,7 @@ def _service() -> Iterator[str]:
     """Start a service whose ledger lasts as long as it does, and give its address."""
     with tempfile.TemporaryDirectory(prefix="analytics-api-") as folder:
         command = [
-            Path(sys.executable).parent / "entitlements-server",
+            str(Path(sys.executable).parent / "entitlements-server"),
             *("serve", "--listen", "127.0.0.1:0", "--store", f"sqlite://{folder}/ledger.sqlite"),
         ]
         # Everything is told by this program's arguments, and nothing by its caller's environment.

@@ -7,11 +7,10 @@ import pytest
 
 from entitlements_server.care.backup import BackupError, backup
 from entitlements_server.care.reading import reading
-from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
-from entitlements_server.ledger.decide import decide
 from entitlements_server.stores.port import StoreConfigurationError
 from entitlements_server.stores.sqlite import SqliteStore
+from support.histories import rule_at
 
 
 @pytest.fixture
@@ -21,7 +20,7 @@ async def store(tmp_path: Path) -> SqliteStore:
 
 async def top_up(store: SqliteStore, times: int) -> None:
     commands = [TopUp(user_id=f"user-{number}", amount=1) for number in range(times)]
-    await store.commit(commands, lambda *known: decide(*known, BUILT_IN, 1))
+    await store.commit(commands, rule_at(1))
 
 
 async def test_a_copy_holds_what_was_committed_and_not_what_came_later(

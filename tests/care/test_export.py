@@ -13,9 +13,9 @@ from entitlements_server.care.export import Export, ExportError
 from entitlements_server.care.rows import COLUMNS, Filters
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Consume, TopUp
-from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.stores.memory import MemoryStore
+from support.histories import rule_at
 
 USERS = 2500
 
@@ -38,7 +38,7 @@ async def store() -> BreakingStore:
     store = BreakingStore()
 
     async def commit(time_us: int, *commands: Command) -> None:
-        await store.commit(commands, lambda *known: decide(*known, BUILT_IN, time_us))
+        await store.commit(commands, rule_at(time_us))
 
     users = [f"user-{number:04}" for number in range(USERS)]
     await commit(1_000_000, *(TopUp(user_id=user, amount=3, reason='"a", b') for user in users))

@@ -7,12 +7,12 @@ import apsw
 import pytest
 
 from entitlements_server.care.verify import Problem, verify, verify_tables
-from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Recorded, decide
+from entitlements_server.ledger.decide import Recorded
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.port import Store
 from entitlements_server.stores.sqlite import SqliteStore
+from support.histories import rule_at
 
 
 async def fill(store: Store) -> None:
@@ -22,8 +22,7 @@ async def fill(store: Store) -> None:
     async def one(command: Command) -> str:
         nonlocal time_us
         time_us += 1
-        now_us = time_us
-        (outcome,) = await store.commit([command], lambda *known: decide(*known, BUILT_IN, now_us))
+        (outcome,) = await store.commit([command], rule_at(time_us))
         assert isinstance(outcome, Recorded)
         return outcome.transaction.transaction_id
 

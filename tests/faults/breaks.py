@@ -18,6 +18,7 @@ from entitlements_server.ledger import decide as rules
 from entitlements_server.ledger import state
 from entitlements_server.ledger.catalogue import Access
 from entitlements_server.ledger.commands import Consume
+from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
 from entitlements_server.service import status
 from entitlements_server.stores import memory
@@ -68,7 +69,7 @@ def _synchronous_normal(change: Patch) -> None:
 
 
 def _decision(change: Patch, wrap: Callable[..., Any]) -> None:
-    change(engine, "decide", partial(wrap, engine.decide))
+    change(engine, "decide", partial(wrap, decide))
 
 
 def _key_after_balance(change: Patch) -> None:
@@ -207,7 +208,8 @@ def _errors_told_verbatim(change: Patch) -> None:
 
 def _calls_hoarded(change: Patch) -> None:
     """What belongs to a call ends with it."""
-    commit, hoard = sqlite.SqliteStore.commit, []
+    commit = sqlite.SqliteStore.commit
+    hoard: list[bytearray] = []
 
     async def hoarding(self: Any, commands: Any, rule: Any) -> Any:
         hoard.extend(bytearray(b"x" * 4096) for _ in commands)

@@ -159,8 +159,9 @@ class DiskLayer(apsw.VFS):
         self.vfs_name = name
         self.disk = disk
 
-    def excepthook(self, *_: object) -> None:
+    def excepthook(self, etype: object, evalue: object, etraceback: object) -> bool:
         """A failure at a point where SQLite listens to nobody, such as closing, is no news."""
+        return True
 
     def xOpen(self, name: Any, flags: list[int]) -> "_File":
         return _File(self.disk, name, flags)
@@ -181,8 +182,9 @@ class _File(apsw.VFSFile):
             disk.known(self.path)
         super().__init__("", name, flags)
 
-    def excepthook(self, *_: object) -> None:
+    def excepthook(self, etype: object, evalue: object, etraceback: object) -> bool:
         """See DiskLayer."""
+        return True
 
     def xRead(self, amount: int, offset: int) -> bytes:
         self.disk.step("read", self.path or "")

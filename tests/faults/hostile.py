@@ -22,6 +22,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from entitlements.v1 import entitlement_service_pb2 as pb
 from faults.figures import Advance, Report, silent
 from faults.servers import CHANNEL_OPTIONS, Server
+from support.rpc import raw, raw_stream, raw_streams
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EntitlementService"]
 HEALTH = "/grpc.health.v1.Health/"
@@ -69,7 +70,7 @@ class _Run:
                 memory.append(process.memory_info().rss / 2**20)
             report.require(self.server.process.poll() is None, "the server has ended")
             async with grpc.aio.insecure_channel(self.server.address) as channel:
-                await channel.unary_unary(HEALTH + "Check")(b"", timeout=30)
+                await raw(channel, HEALTH + "Check")(b"", timeout=30)
         unknown = self.codes["UNKNOWN"] + self.codes["INTERNAL"]
         growth = memory[1] / memory[0] - 1
         report.note("calls answered", sum(self.codes.values()))
@@ -86,7 +87,7 @@ class _Run:
         for number in range(size):
             calls = []
             for path, kind in UNARY.items():
-                call = channel.unary_unary(path)
+                call = raw(channel, path)
                 calls += [
                     self._note(call(self._noise(), timeout=60)),
                     self._note(call(self._mutant(kind), timeout=60)),
@@ -94,21 +95,20 @@ class _Run:
             calls.append(self._note(self._reflect(channel)))
             if number % 50 == 0:
                 calls += [
-                    self._note(channel.unary_unary(path)(bytes(5 * 2**20), timeout=60))
-                    for path in UNARY
+                    self._note(raw(channel, path)(bytes(5 * 2**20), timeout=60)) for path in UNARY
                 ]
-                calls.append(self._note(channel.unary_unary("/no.Such/Method")(b"", timeout=60)))
+                calls.append(self._note(raw(channel, "/no.Such/Method")(b"", timeout=60)))
             await asyncio.gather(*calls)
             advance(1 if number % 2 else 0)
 
     async def _streams(self, channel: grpc.aio.Channel, size: int) -> None:
         """Thousands of calls at once that are given up, watches, and readers that do not read."""
         calls: list[Any] = [
-            channel.unary_unary(f"/{SERVICE.full_name}/ListFeatures")(b"") for _ in range(5 * size)
+            raw(channel, f"/{SERVICE.full_name}/ListFeatures")(b"") for _ in range(5 * size)
         ]
-        watch = channel.unary_stream(HEALTH + "Watch")
+        watch = raw_stream(channel, HEALTH + "Watch")
         calls += [watch(b"\x0a\x08" + self._name()) for _ in range(size)]
-        stalled = [channel.stream_stream(REFLECTION)() for _ in range(20)]
+        stalled = [raw_streams(channel, REFLECTION)() for _ in range(20)]
         ask = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
         for call in stalled:
             for _ in range(20):
@@ -134,7 +134,7 @@ class _Run:
             del reader
 
     async def _reflect(self, channel: grpc.aio.Channel) -> None:
-        call = channel.stream_stream(REFLECTION)(timeout=60)
+        call = raw_streams(channel, REFLECTION)(timeout=60)
         await call.write(self._noise())
         await call.done_writing()
         async for _ in call:

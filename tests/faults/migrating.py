@@ -52,7 +52,7 @@ def _without_transactions() -> None:
             self._connection.execute(step)
             self._connection.pragma("user_version", number)
 
-    Database.migrate = migrate  # type: ignore[method-assign]
+    Database.migrate = migrate  # type: ignore[method-assign, assignment]
 
 
 if __name__ == "__main__":

@@ -106,21 +106,21 @@ class Oracle:
     def _is_same(self, request: Request, bound: Line) -> bool:
         match request:
             case Consume():
-                asked = (CONSUME, request.feature, request.event_id)
-                return asked == (bound.kind, bound.feature, bound.event_id)
+                charged = (CONSUME, request.feature, request.event_id)
+                return charged == (bound.kind, bound.feature, bound.event_id)
             case Refund():
-                asked = (REFUND, request.transaction_id, request.reason)
-                if asked != (bound.kind, bound.refunded_transaction_id, bound.reason):
+                refunded = (REFUND, request.transaction_id, request.reason)
+                if refunded != (bound.kind, bound.refunded_transaction_id, bound.reason):
                     return False
                 return request.amount == bound.amount or (
                     request.amount == 0 and self._completed(bound)
                 )
             case TopUp():
-                asked = (TOP_UP, request.amount, request.reason)
-                return asked == (bound.kind, bound.amount, bound.reason)
+                added = (TOP_UP, request.amount, request.reason)
+                return added == (bound.kind, bound.amount, bound.reason)
             case SetBalance():
-                asked = (ADJUSTMENT, request.balance, request.reason)
-                return asked == (bound.kind, bound.balance_after, bound.reason)
+                set_to = (ADJUSTMENT, request.balance, request.reason)
+                return set_to == (bound.kind, bound.balance_after, bound.reason)
             case ReadAccount():
                 return False
 

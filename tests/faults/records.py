@@ -1,7 +1,7 @@
 """What clients asked and what they were told: the record that the judge looks at."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
@@ -97,7 +97,7 @@ class Record:
     """Everything that was asked, in the order in which it was."""
 
     attempts: list[Attempt] = field(default_factory=list)
-    _clock: Any = field(default_factory=itertools.count)
+    _clock: Iterator[int] = field(default_factory=itertools.count)
 
     def begin(self, request: Request) -> Attempt:
         """Note that a request is sent."""

@@ -24,7 +24,7 @@ from faults.disk import Disk, DiskLayer
 from faults.engine_client import client, histories, settle
 from faults.figures import Advance, Report, silent
 from faults.judge import judge
-from faults.records import Record
+from faults.records import Line, Record
 from faults.requests import Requests
 from faults.small import FASTEST_FOLDER, own_syncs_reach, small_store
 from faults.virtual import VirtualLoop, VirtualThread
@@ -108,7 +108,7 @@ class _World:
         folder.mkdir()
         return folder
 
-    def _live(self, folder: Path, disk: Disk, *, faults: bool) -> dict[str, list[object]]:
+    def _live(self, folder: Path, disk: Disk, *, faults: bool) -> dict[str, list[Line]]:
         disk.adopt(folder)
         layer = DiskLayer(f"simulated-{id(disk)}", disk)
         loop = VirtualLoop(self.random)
@@ -120,7 +120,9 @@ class _World:
             loop.close()
             layer.unregister()
 
-    async def _life(self, folder: Path, layer: DiskLayer, power: "_Power | None") -> dict:
+    async def _life(
+        self, folder: Path, layer: DiskLayer, power: "_Power | None"
+    ) -> dict[str, list[Line]]:
         store = None
         while store is None:
             try:

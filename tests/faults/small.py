@@ -56,7 +56,7 @@ def own_syncs_reach(disk: Disk) -> Iterator[None]:
                 disk.rewrite(str(log))
         really_write_anew(path)
 
-    really_write_anew = writing.write_anew
+    really_write_anew: Any = vars(writing)["write_anew"]
     with ExitStack() as stack:
         stack.enter_context(patch.object(database_module, "_sync_folder", sync_folder))
         if really_write_anew is unsynced.write_anew:  # and not broken on purpose

@@ -58,7 +58,7 @@ class _Service(grpc.GenericRpcHandler):
 
     def __init__(self, *, held: bool) -> None:
         self._held = held
-        self._methods = {
+        self._methods: dict[str, Any] = {
             f"/nothing.Nothing/{name}": grpc.unary_unary_rpc_method_handler(behaviour)
             for name, behaviour in (("Do", self._do), ("InUse", self._in_use))
         }
@@ -122,8 +122,8 @@ def main() -> None:
 
 async def _measure(name: str, port: int, give_up: Any) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        do = channel.unary_unary("/nothing.Nothing/Do")
-        tell = channel.unary_unary("/nothing.Nothing/InUse")
+        do: Any = channel.unary_unary("/nothing.Nothing/Do")
+        tell: Any = channel.unary_unary("/nothing.Nothing/InUse")
         await _call(do, give_up, CALLS // 2)
         for _ in range(ROUNDS):
             before, client = int(await tell(b"")), psutil.Process().memory_info().rss

@@ -37,15 +37,17 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Nobody sleeps."""
 
     def _run_once(self) -> None:
-        ready = self._ready
+        ready = self._ready  # type: ignore[attr-defined]
         if len(ready) > 1:
             shuffled = list(ready)
             self.random.shuffle(shuffled)
             ready.clear()
             ready.extend(shuffled)
-        super()._run_once()
+        super()._run_once()  # type: ignore[misc]
 
-    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> Any:
+    def run_in_executor(  # type: ignore[override]
+        self, executor: "VirtualThread", func: Callable[[], Any], *args: Any
+    ) -> Any:
         assert not args
         return executor.enqueue(func, self.create_future())
 

@@ -10,6 +10,7 @@ import grpc
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from support.operating import bearer, callers, run, served
+from support.rpc import raw
 
 
 async def test_no_token_and_no_password_gets_out(tmp_path: Path) -> None:
@@ -28,7 +29,7 @@ async def test_no_token_and_no_password_gets_out(tmp_path: Path) -> None:
         for metadata in (bearer(token), bearer(token + "x"), (("authorization", token),)):
             for path in ("/entitlements.v1.EntitlementService/TopUp", "/x", f"/{token}"):
                 for request in (b"", b"\xff", pb.TopUpRequest(user_id="a").SerializeToString()):
-                    call = channel.unary_unary(path)(request, metadata=metadata)
+                    call = raw(channel, path)(request, metadata=metadata)
                     told += f"{await call.code()} {await call.details()}"
                     told += str(await call.trailing_metadata())
         told += await get(server.metrics_url)

@@ -6,7 +6,7 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2
 
-from support.rpc import Api, fails
+from support.rpc import Api, fails, raw
 
 LIMIT = 2**53 - 1
 
@@ -64,7 +64,7 @@ async def test_a_malformed_field_is_named(
 
 async def test_a_message_that_cannot_be_read_is_an_invalid_argument(api: Api) -> None:
     """The text of the parse error stays inside."""
-    call = api.channel.unary_unary("/entitlements.v1.EntitlementService/Consume")
+    call = raw(api.channel, "/entitlements.v1.EntitlementService/Consume")
     failure = await fails(call(b"\xff\xff\xff"))
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.metadata == {"field": "request"}

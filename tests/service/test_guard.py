@@ -10,6 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
 from entitlements_server import server
+from entitlements_server.service.handlers import SERVICE
 from entitlements_server.stores.port import StoreUnavailableError
 from support.rpc import Api, fails, serving
 from support.stores import FailingStore, GatedStore
@@ -64,7 +65,7 @@ async def test_health_is_not_serving_while_the_store_cannot_be_reached(
     api: Api, failing: FailingStore
 ) -> None:
     health = health_pb2_grpc.HealthStub(api.channel)
-    watch = health.Watch(health_pb2.HealthCheckRequest(service=server.SERVICE), timeout=30)
+    watch = health.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=30)
     serving, not_serving = (
         health_pb2.HealthCheckResponse.SERVING,
         health_pb2.HealthCheckResponse.NOT_SERVING,

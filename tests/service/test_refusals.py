@@ -21,7 +21,7 @@ from support.access import (
     caller,
     code_of,
 )
-from support.rpc import Api, fails, failure
+from support.rpc import Api, fails, failure, raw, raw_stream, raw_streams
 from support.stores import GatedStore
 
 
@@ -81,11 +81,11 @@ async def test_a_batch_counts_as_what_it_holds() -> None:
 
 
 async def test_a_request_id_comes_back_with_the_error(channel: grpc.aio.Channel) -> None:
-    call = channel.unary_unary("/x")(b"", metadata=(*bearer("all"), ("x-request-id", "r-1")))
+    call = raw(channel, "/x")(b"", metadata=(*bearer("all"), ("x-request-id", "r-1")))
     trailers = await call.trailing_metadata()
     assert trailers["x-request-id"] == "r-1"
     for insane in ("two words", "x" * 300):
-        call = channel.unary_unary("/x")(b"", metadata=(*bearer("all"), ("x-request-id", insane)))
+        call = raw(channel, "/x")(b"", metadata=(*bearer("all"), ("x-request-id", insane)))
         made = str((await call.trailing_metadata())["x-request-id"])
         assert made not in ("", insane)
 
@@ -94,14 +94,14 @@ async def test_a_request_id_comes_back_with_the_error(channel: grpc.aio.Channel)
 async def test_what_a_parser_says_of_a_broken_request_stays_here(
     channel: grpc.aio.Channel, path: str
 ) -> None:
-    call = channel.unary_unary(path)(b"\xff\xff", metadata=bearer("all"))
+    call = raw(channel, path)(b"\xff\xff", metadata=bearer("all"))
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
     details = await call.details()
     assert details == "The field 'request' cannot be read as its message."
 
 
 async def test_a_broken_reflection_request_is_answered_alike(channel: grpc.aio.Channel) -> None:
-    call = channel.stream_stream(REFLECTION)(iter([b"\xff\xff"]), metadata=bearer("all"))
+    call = raw_streams(channel, REFLECTION)(iter([b"\xff\xff"]), metadata=bearer("all"))
     assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "cannot be read" in str(await call.details())
 
@@ -140,7 +140,7 @@ async def test_streaming_calls_have_a_limit_of_their_own(monkeypatch: pytest.Mon
         running(Settings(listen="127.0.0.1:0", max_in_flight=1)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        watch = channel.unary_stream("/grpc.health.v1.Health/Watch")
+        watch = raw_stream(channel, "/grpc.health.v1.Health/Watch")
         watches = [watch(b"") for _ in range(2)]
         for one in watches:
             await one.read()

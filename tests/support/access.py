@@ -7,6 +7,7 @@ import grpc
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.callers import Caller, Role, token_hash
+from support.rpc import raw, raw_streams
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EntitlementService"]
 RPCS = [method.name for method in SERVICE.methods]
@@ -65,13 +66,13 @@ async def code_of(
     channel: grpc.aio.Channel, path: str, metadata: Metadata, request: bytes = b""
 ) -> grpc.StatusCode:
     """How a call ends. An empty request is let in and then found invalid, or answered."""
-    call = channel.unary_unary(path)(request, metadata=metadata, timeout=30)
+    call = raw(channel, path)(request, metadata=metadata, timeout=30)
     code: grpc.StatusCode = await call.code()
     return code
 
 
 async def reflects(channel: grpc.aio.Channel, metadata: Metadata) -> grpc.StatusCode:
-    call = channel.stream_stream(REFLECTION)(iter([b""]), metadata=metadata, timeout=30)
+    call = raw_streams(channel, REFLECTION)(iter([b""]), metadata=metadata, timeout=30)
     with suppress(grpc.aio.AioRpcError):
         assert [response async for response in call]
     code: grpc.StatusCode = await call.code()

@@ -37,8 +37,8 @@ class Ledger:
             self.history.append(outcome.transaction)
         return outcome
 
-    def record(self, command: Command, **at: int) -> Transaction:
-        return recorded(self.do(command, **at))
+    def record(self, command: Command, *, now_us: int = NOW_US) -> Transaction:
+        return recorded(self.do(command, now_us=now_us))
 
     def account(self, user_id: str = "ada") -> Account:
         return self.state.account(user_id)

@@ -194,7 +194,7 @@ class RedisClusterServers:
     def _ready(self, node: RedisServer) -> bool:
         with node.client() as client:
             in_step = client.info("replication").get("master_link_status", "up") == "up"
-            return in_step and client.cluster("INFO")["cluster_state"] == "ok"
+            return bool(in_step and client.cluster("INFO")["cluster_state"] == "ok")
 
     def fail_over(self, choose: Callable[[list[RedisServer]], RedisServer]) -> float:
         """Kill a master, wait until a replica has taken over, and start it again as a replica.

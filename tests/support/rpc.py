@@ -60,6 +60,25 @@ async def fails(call: Awaitable[Any]) -> Failure:
     raise AssertionError(f"The call succeeded: {response}")
 
 
+def raw(channel: grpc.aio.Channel, path: str) -> "grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]":
+    """A method that takes bytes, whether they are a message or not."""
+    return channel.unary_unary(path)
+
+
+def raw_stream(
+    channel: grpc.aio.Channel, path: str
+) -> "grpc.aio.UnaryStreamMultiCallable[bytes, bytes]":
+    """One whose answers are a stream."""
+    return channel.unary_stream(path)
+
+
+def raw_streams(
+    channel: grpc.aio.Channel, path: str
+) -> "grpc.aio.StreamStreamMultiCallable[bytes, bytes]":
+    """One with a stream in both directions."""
+    return channel.stream_stream(path)
+
+
 class Api:
     """The generated stub, with the requests spelled as keyword arguments."""
 
@@ -77,7 +96,7 @@ class Api:
         return call
 
     async def balance(self, user_id: str) -> int:
-        return (await self.GetAccount(user_id=user_id)).balance
+        return int((await self.GetAccount(user_id=user_id)).balance)
 
     async def history(self, user_id: str, **filters: Any) -> list[Any]:
         """The whole history, newest first, page by page."""

@@ -2,6 +2,7 @@ import pytest
 
 from entitlements_server.ledger.commands import Refund
 from entitlements_server.ledger.decide import Replayed
+from entitlements_server.ledger.values import Account
 from entitlements_server.stores.port import Store
 from entitlements_server.stores.redis.layout import BUCKETS, PIECE, UserKeys, bucket_of
 from support.commands import commit, commit_one, consume, history, rule, stored, top_up
@@ -21,8 +22,8 @@ async def test_a_user_id_may_hold_any_printable_character(store: Store, user_id:
     assert [one.user_id for one in await whole(store)] == [user_id]
 
 
-async def whole(store: Store) -> list:
-    found = []
+async def whole(store: Store) -> list[Account]:
+    found: list[Account] = []
     cursor = ""
     while True:
         page = await store.accounts(cursor, 7)

@@ -11,6 +11,8 @@ from entitlements_server.ledger.decide import Recorded, decide
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 
+TIME_US = 1_790_000_000_000_000
+
 
 async def main(path: Path) -> None:
     # Small, so that slices are indexed all the time.
@@ -23,7 +25,7 @@ async def main(path: Path) -> None:
             for place in range(3)
         ]
         outcomes = await store.commit(
-            group, lambda *asked: decide(*asked, BUILT_IN, 1_790_000_000_000_000)
+            group, lambda account, facts, asked: decide(account, facts, asked, BUILT_IN, TIME_US)
         )
         for outcome in outcomes:
             assert isinstance(outcome, Recorded)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from entitlements_server.ledger.commands import TopUp
+from entitlements_server.ledger.values import Transaction
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.store import GENERATION_SIZE
@@ -17,7 +18,7 @@ from support.histories import Ledger, record, whole_history
 async def test_a_history_is_read_whole_while_a_generation_of_it_is_indexed(tmp_path: Path) -> None:
     """More than a generation, in groups of 200, with reads of every length in between."""
     store = await SqliteStore.open(tmp_path / "ledger.sqlite")
-    made = []
+    made: list[Transaction] = []
     indexing = 0
     while len(made) < GENERATION_SIZE + 2000:
         group = [TopUp(user_id=f"u-{place % 9}", amount=1) for place in range(200)]
