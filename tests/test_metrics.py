@@ -5,6 +5,7 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -115,6 +116,30 @@ async def test_calls_are_measured_under_the_names_of_the_rpc_conventions(
     assert calls(consume, "FAILED_PRECONDITION") == 1
     assert calls(consume, "NOT_FOUND") == 1
     assert calls("_OTHER", "UNIMPLEMENTED", "UNIMPLEMENTED") == 1
+
+
+async def test_calls_refused_while_the_server_stops_are_no_load() -> None:
+    """Each call waits for its answer, so that a stopping server finds that some still come."""
+    settings = Settings(listen="127.0.0.1:0", metrics_listen="127.0.0.1:0")
+    serving = running(settings)
+    server = await serving.__aenter__()
+    assert server.metrics is not None
+
+    def shed(cause: str) -> float | None:
+        assert server.metrics is not None
+        return server.metrics.registry.get_sample_value(
+            "entitlements_shed_calls_total", {"cause": cause}
+        )
+
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        await Api(channel).ListFeatures()
+        stopping = asyncio.create_task(serving.__aexit__(None, None, None))
+        while not shed("draining") and not stopping.done():
+            with suppress(grpc.aio.AioRpcError):
+                await Api(channel).ListFeatures()
+        await stopping
+    assert shed("draining")
+    assert shed("queue") == 0
 
 
 def queries() -> dict[str, str]:

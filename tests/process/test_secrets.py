@@ -56,6 +56,19 @@ async def get(url: str) -> str:
     return output.decode()
 
 
+async def test_the_id_made_up_for_a_failed_call_is_in_its_log_line(tmp_path: Path) -> None:
+    async with (
+        served(tmp_path, "--log-format", "json", "--log-calls") as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        path = "/entitlements.v1.EntitlementService/TopUp"
+        trailers = await raw(channel, path)(b"").trailing_metadata()
+        server.stop()
+        lines = [json.loads(line) for line in server.log.splitlines()]
+    (line,) = [line for line in lines if line["event"] == "A call ended."]
+    assert line["request_id"] == trailers["x-request-id"] != ""
+
+
 async def test_log_lines_are_json_and_carry_the_request_id(tmp_path: Path) -> None:
     async with (
         served(tmp_path, "--log-format", "json", "--log-calls") as server,

@@ -43,11 +43,13 @@ class Arrival:
         method: As in `package.Service/Method`, or UNKNOWN_METHOD.
         metadata: What it was sent with. Never logged: there may be a token in it.
         started_s: When it arrived, by the performance counter.
+        request_id: What it is called where it failed; empty as long as it has not.
     """
 
     method: str
     metadata: Any
     started_s: float
+    request_id: str = ""
 
 
 class Calls:
@@ -119,12 +121,13 @@ class Calls:
                 code=code,
                 caller=caller,
                 milliseconds=round(seconds * 1000, 3),
-                request_id=request_id_of(arrival.metadata),
+                request_id=arrival.request_id or request_id_of(arrival.metadata),
             )
 
     def _answer(self, error: Exception, arrival: Arrival, context: Any, caller: str) -> Answer:
         """Return how the table ends a call that failed, and tell the log and the observer."""
         request_id = request_id_of(arrival.metadata) or secrets.token_hex(8)
+        arrival.request_id = request_id
         if not is_known(error):
             log.error(
                 "A call failed unforeseen.",

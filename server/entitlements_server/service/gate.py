@@ -140,6 +140,7 @@ class Gate(grpc.GenericRpcHandler):
                 "This server is shutting down and nothing was charged: send the request again, to"
                 " another server or when it is back.",
                 retry_delay_s=_LEAVING_DELAY_S,
+                cause="draining",
             )
         if route.shed and self._calls.in_flight - self._streaming >= self._max_in_flight:
             raise OverloadedError(

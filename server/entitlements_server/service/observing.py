@@ -34,7 +34,11 @@ class CallObserver(Protocol):
         """
 
     def call_shed(self, cause: str) -> None:
-        """Take note of a call that was refused for load: `queue`, `in_flight` or `rate`."""
+        """Take note of a call that was refused for load, or because the server stops.
+
+        Args:
+            cause: `queue`, `in_flight`, `streaming`, `rate`, `deadline` or `draining`.
+        """
 
 
 class Nobody:
