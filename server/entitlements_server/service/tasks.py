@@ -1,7 +1,7 @@
 """The tasks that calls run in, which cannot be cancelled while gRPC reads the request.
 
 When a client gives a call up, `grpc.aio` cancels the call's task. If that task is just waiting for
-the request, gRPC never frees the operation that reads it: some 96 bytes a call, for ever
+the request, gRPC never frees the operation that reads it: some 80 bytes and more a call, for ever
 (https://github.com/grpc/grpc/issues/43360, found in 1.85.1 as well). So a call is held from when the
 gate has seen it until its handler begins: gRPC's reading ends by itself when a call is given up.
 """
