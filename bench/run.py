@@ -62,9 +62,9 @@ def bench(
     folder: Annotated[
         Path | None, typer.Option(help="Where to keep filled ledgers for the next time.")
     ] = None,
-    results: Annotated[Path, typer.Option(help="Where the JSON and the plot go.")] = Path(
-        "bench/results"
-    ),
+    results: Annotated[
+        Path, typer.Option(help="Folder for the JSON and the plot.", file_okay=False)
+    ] = Path("bench/results"),
 ) -> None:
     """Measure the server and print its figures beside those of the floor."""
     if quick:

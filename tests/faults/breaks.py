@@ -25,7 +25,7 @@ from entitlements_server.stores import memory
 from entitlements_server.stores.redis import writing as redis_writing
 from entitlements_server.stores.redis.node import LostError
 from entitlements_server.stores.redis.part import Part
-from entitlements_server.stores.sqlite import database, writing
+from entitlements_server.stores.sqlite import connections, database, writing
 from entitlements_server.stores.sqlite import store as sqlite
 
 Patch = Callable[[Any, str, Any], None]
@@ -198,7 +198,7 @@ def _sync_trusted_after_failure(change: Patch) -> None:
 
 def _work_goes_on_after_a_failure(change: Patch) -> None:
     """Nothing is written behind a sync that failed."""
-    change(sqlite, "_unless_failed", lambda _, work: work)
+    change(connections, "_unless_failed", lambda writer, work: partial(work, writer))
 
 
 def _errors_told_verbatim(change: Patch) -> None:

@@ -75,9 +75,7 @@ def _syncs(calls: range) -> list[int]:
 
 
 def _small() -> AbstractContextManager[None]:
-    return small_store(
-        generation=8, piece=3, cached=2, checkpoint_pages=12, ThreadPoolExecutor=VirtualThread
-    )
+    return small_store(generation=8, piece=3, cached=2, checkpoint_pages=12, thread=VirtualThread)
 
 
 class _Case:

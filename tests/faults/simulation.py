@@ -60,7 +60,7 @@ def simulate(seed: int, breaking: str = "") -> Simulated:
             piece=3,
             cached=2,
             checkpoint_pages=12,
-            ThreadPoolExecutor=VirtualThread,
+            thread=VirtualThread,
         ),
         tempfile.TemporaryDirectory(dir=FASTEST_FOLDER) as root,
     ):

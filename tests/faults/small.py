@@ -1,14 +1,15 @@
 """The SQLite store with small limits: what happens after thousands of transactions, after a few."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from entitlements_server.stores.sqlite import connections, unsynced, writing
 from entitlements_server.stores.sqlite import database as database_module
 from entitlements_server.stores.sqlite import store as store_module
-from entitlements_server.stores.sqlite import unsynced, writing
 from faults.disk import Disk
 
 FASTEST_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
@@ -17,7 +18,12 @@ FASTEST_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
 @contextmanager
 def small_store(
-    *, generation: int, piece: int, cached: int, checkpoint_pages: int, **others: Any
+    *,
+    generation: int,
+    piece: int,
+    cached: int,
+    checkpoint_pages: int,
+    thread: Any = ThreadPoolExecutor,
 ) -> Iterator[None]:
     """Set the limits of every store that is opened while the block runs.
 
@@ -26,17 +32,17 @@ def small_store(
         piece: Transactions indexed at a time.
         cached: Accounts in memory.
         checkpoint_pages: Pages in the write-ahead log before it is written back.
-        others: More names of the store's module and what to put there.
+        thread: What stands for the executors of one thread each.
     """
 
     values = {
         "GENERATION_SIZE": generation,
         "SLICE_SIZE": piece,
         "CACHED_ACCOUNTS": cached,
-        **others,
     }
     with ExitStack() as stack:
         stack.enter_context(patch.object(database_module, "CHECKPOINT_PAGES", checkpoint_pages))
+        stack.enter_context(patch.object(connections, "ThreadPoolExecutor", thread))
         for name, value in values.items():
             stack.enter_context(patch.object(store_module, name, value))
         yield

@@ -1,6 +1,5 @@
 """The kinds of store that the contract holds for, each opened the same way."""
 
-import asyncio
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -61,11 +60,7 @@ class SqliteKind:
     async def abandon(self, store: Store) -> None:
         assert isinstance(store, SqliteStore)
         await store._slice_done()
-        store._closed = True
-        await asyncio.wait(map(asyncio.wrap_future, store._close_databases()))
-        store._writing.shutdown()
-        store._reading.shutdown()
-        store._lock.release()
+        await store._connections.close(checkpoint=False)
 
     def fresh(self) -> Self:
         self._copies += 1

@@ -51,7 +51,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def busy_writer(store: SqliteStore) -> Iterator[None]:
     """Keep the writing thread busy while the block runs."""
     gate = threading.Event()
-    store._writing.submit(gate.wait, 60)
+    store._connections._writing.submit(gate.wait, 60)
     try:
         yield
     finally:
@@ -154,7 +154,7 @@ async def test_a_slice_that_could_not_be_indexed_comes_back_from_the_journal(
 async def test_a_connection_that_breaks_is_replaced(store: SqliteStore, whose: str) -> None:
     await record(store, ONE)
     await store.ping()
-    getattr(store, whose).close()
+    getattr(store._connections, whose).close()
     for attempt in (store.ping, lambda: record(store, ONE)):
         try:
             await attempt()
@@ -265,7 +265,7 @@ async def test_a_reopening_that_is_cancelled_half_way_leaves_nothing_stale(
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     go_on.set()
-    await asyncio.to_thread(store._writing.submit(lambda: None).result)
+    await asyncio.to_thread(store._connections._writing.submit(lambda: None).result)
     [outcome] = await commit(store, ONE)
     assert isinstance(outcome, Recorded)
     assert (outcome.transaction.sequence, outcome.transaction.balance_before) == (3, 8)

@@ -52,7 +52,7 @@ async def test_a_read_that_a_write_overtakes_leaves_nothing_stale(
 
     def held(self: Database, *args: Any) -> None:
         load(self, *args)
-        if self is store._reader:
+        if self is store._connections._reader:
             has_read.set()
             go_on.wait(60)
 

@@ -1,4 +1,4 @@
-"""The SQLite store: the port, on one writing and one reading thread.
+"""The SQLite store: the port, on a connection that writes and one that reads.
 
 Only the event loop changes what is in memory, and only after the writing thread has made it
 durable. A group is decided on the writing thread, on a state that was put together for it alone.
@@ -7,12 +7,9 @@ durable. A group is decided on the writing thread, on a state that was put toget
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
 
-import apsw
 import structlog
 
 from entitlements_server.ledger.commands import Command
@@ -24,10 +21,10 @@ from entitlements_server.stores.port import (
     StoreConfigurationError,
     StoreUnavailableError,
 )
+from entitlements_server.stores.sqlite.connections import Connections
 from entitlements_server.stores.sqlite.database import Database
-from entitlements_server.stores.sqlite.lock import FileLock
 from entitlements_server.stores.sqlite.tail import Tail
-from entitlements_server.stores.sqlite.writing import append, decide_and_write, recover
+from entitlements_server.stores.sqlite.writing import append, decide_and_write
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
@@ -44,23 +41,12 @@ SLICE_SIZE = 16
 CACHED_ACCOUNTS = 100_000
 """Accounts kept in memory, about 30 MB: reading one of them needs no disk."""
 
-_FAILURES = (apsw.Error, OSError, MemoryError)
-"""After any of these it is unknown what is on disk and whether the connection still works."""
-
 
 class SqliteStore:
     """A ledger file. Make one with `open`."""
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
-        # A ledger that is reached by two names is still one ledger, with one lock.
-        self._path = path.resolve()
-        self._vfs = vfs
-        self._lock = FileLock(self._path)
-        self._writing = ThreadPoolExecutor(1, "ledger-write")
-        self._reading = ThreadPoolExecutor(1, "ledger-read")
-        self._writer: Database | None = None
-        self._reader: Database | None = None  # belongs to the reading thread alone
-        self._closed = False
+        self._connections = Connections(path, vfs)
         self._turn = asyncio.Lock()
         self._tail = Tail()
         self._cache: OrderedDict[str, Account] = OrderedDict()
@@ -80,9 +66,7 @@ class SqliteStore:
         """
         store = cls(path, vfs)
         try:
-            store._writer = await store._run(
-                store._writing, lambda: recover(store._path, vfs, create=True)
-            )
+            await store._connections.open(create=True)
         except BaseException as error:
             await store.close()
             if isinstance(error, StoreConfigurationError) or not isinstance(error, Exception):
@@ -132,8 +116,8 @@ class SqliteStore:
         """See the port. The cursor is the last user id read."""
 
         async def read() -> list[Account]:
-            writer = await self._index_all()
-            return await self._run(self._writing, lambda: writer.accounts(cursor, limit))
+            await self._index_all()
+            return await self._connections.write(lambda database: database.accounts(cursor, limit))
 
         page = await self._in_turn(read)
         return AccountPage(page, page[-1].user_id if len(page) == limit else "")
@@ -142,8 +126,8 @@ class SqliteStore:
         """See the port."""
 
         async def write() -> None:
-            writer = await self._index_all()
-            await self._run(self._writing, lambda: append(writer, transactions))
+            await self._index_all()
+            await self._connections.write(lambda database: append(database, transactions))
             self._cache.clear()
             self._epoch += 1
 
@@ -159,21 +143,16 @@ class SqliteStore:
 
     async def _close(self) -> None:
         async with self._turn:
-            if self._closed:
+            if self._connections.is_closed:
                 return
             await self._slice_done()
             try:
-                if self._writer is not None:
+                if self._connections.is_open:
                     await self._index_all()
             except StoreUnavailableError:
                 pass  # It is in the journal; the next start will index it.
             finally:
-                self._closed = True
-                closing = self._close_databases(checkpoint=True)
-                await asyncio.wait(map(asyncio.wrap_future, closing))
-                self._writing.shutdown()
-                self._reading.shutdown()
-                self._lock.release()
+                await self._connections.close()
 
     async def _in_turn(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do `work` on the open file, and nothing else that writes meanwhile.
@@ -184,7 +163,7 @@ class SqliteStore:
 
         async def alone() -> _Result:
             async with self._turn:
-                if self._writer is None:
+                if not self._connections.is_open:
                     await self._reopen()
                 return await work()
 
@@ -194,15 +173,13 @@ class SqliteStore:
         return await asyncio.shield(task)
 
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-        writer = self._writer
-        assert writer is not None
         state = State()
         needs = self._tail.load(Needs.of(commands), state)
         cached = {user_id for user_id in needs.users if user_id in self._cache}
         state.accounts.update((user_id, self._cache[user_id]) for user_id in cached)
         needs = Needs(needs.users - cached, needs.keys, needs.charges)
-        outcomes, position = await self._run(
-            self._writing, lambda: decide_and_write(writer, commands, rule, state, needs)
+        outcomes, position = await self._connections.write(
+            lambda database: decide_and_write(database, commands, rule, state, needs)
         )
         transactions = recorded(outcomes)
         if transactions:
@@ -222,39 +199,39 @@ class SqliteStore:
             self._slicing = asyncio.ensure_future(self._index_slice(max(size, SLICE_SIZE)))
 
     async def _index_slice(self, size: int) -> None:
-        generation, writer = self._tail.indexing, self._writer
-        if generation is None or writer is None:
+        generation = self._tail.indexing
+        if generation is None or not self._connections.is_open:
             return
         transactions = generation.take_slice(size)
         last = generation.is_sliced
 
-        def work() -> None:
-            writer.index_later(transactions, generation.state)
+        def work(database: Database) -> None:
+            database.index_later(transactions, generation.state)
             if last:
-                writer.trim_journal(generation.position)
-            writer.checkpoint_if_due()
+                database.trim_journal(generation.position)
+            database.checkpoint_if_due()
 
         try:
-            await self._run(self._writing, work)
+            await self._connections.write(work)
         except Exception:  # noqa: BLE001  # whatever it was, the slice has to come back
             _log.warning("Indexing failed: the ledger file is opened again.", exc_info=True)
             # The slice is off the generation and not in the tables. Opening the file again, which
             # the next call does, indexes the whole journal.
-            self._close_databases()
+            self._connections.drop()
             return
         if last:
             self._tail.indexing = None
             self._epoch += 1
 
-    async def _index_all(self) -> Database:
-        """Bring the tables up to date, and return the writer. The caller holds the turn."""
+    async def _index_all(self) -> None:
+        """Bring the tables up to date. The caller holds the turn."""
         while True:
             await self._slice_done()
-            if self._writer is None:
+            if not self._connections.is_open:
                 raise StoreUnavailableError("The journal could not be indexed.")
             if self._tail.indexing is None:
                 if not self._tail.growing.transactions:
-                    return self._writer
+                    return
                 self._tail.rotate()
             self._slicing = asyncio.ensure_future(self._index_slice(GENERATION_SIZE))
 
@@ -268,61 +245,23 @@ class SqliteStore:
 
         The caller holds the turn.
         """
-        if self._closed:
-            raise StoreUnavailableError("The ledger is closed.")
         # A slice of the old journal must not meet the new one, whose positions begin anew.
         await self._slice_done()
         try:
             # Without making a file: where the ledger is gone, an empty one must not take its place.
-            writer = await self._run(
-                self._writing, lambda: recover(self._path, self._vfs, create=False)
-            )
+            await self._connections.open()
         except StoreUnavailableError:
             raise
         except Exception as error:
             raise StoreUnavailableError("The ledger file could not be opened again.") from error
-        self._writer = writer
         self._tail = Tail()
         self._cache.clear()
         self._epoch += 1
 
     async def _read(self, work: Callable[[Database], _Result]) -> _Result:
-        if self._writer is None:
+        if not self._connections.is_open:
             await self._in_turn(_nothing)
-        return await self._run(self._reading, lambda: work(self._open_reader()))
-
-    async def _run(self, thread: ThreadPoolExecutor, work: Callable[[], _Result]) -> _Result:
-        if self._closed:
-            raise StoreUnavailableError("The ledger is closed.")
-        if thread is self._writing and self._writer is not None:
-            work = _unless_failed(self._writer, work)
-        try:
-            return await asyncio.get_running_loop().run_in_executor(thread, work)
-        except _FAILURES as error:
-            if thread is self._writing:
-                self._close_databases()
-            elif not self._closed:
-                self._reading.submit(self._close_reader)
-            raise StoreUnavailableError("The ledger file could not be read or written.") from error
-
-    def _open_reader(self) -> Database:
-        if self._reader is None:
-            self._reader = Database(self._path, read_only=True, vfs=self._vfs)
-        return self._reader
-
-    def _close_reader(self) -> None:
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-
-    def _close_databases(self, *, checkpoint: bool = False) -> list[Future[None]]:
-        """Close both connections, each behind what its thread is doing."""
-        closing = [self._reading.submit(self._close_reader)]
-        if self._writer is not None:
-            close = partial(self._writer.close, checkpoint=checkpoint)
-            closing.append(self._writing.submit(close))
-            self._writer = None
-        return closing
+        return await self._connections.read(work)
 
     def _known_account(self, user_id: str) -> Account | None:
         return self._cache.get(user_id) or self._tail.account(user_id)
@@ -332,25 +271,6 @@ class SqliteStore:
         self._cache.move_to_end(account.user_id)
         if len(self._cache) > CACHED_ACCOUNTS:
             self._cache.popitem(last=False)
-
-
-def _unless_failed(writer: Database, work: Callable[[], _Result]) -> Callable[[], _Result]:
-    """Refuse work that was queued behind a failure: it must not go on where a sync is missing.
-
-    A group that is written behind a slice whose sync failed would look durable, and a power loss
-    would find a hole before it.
-    """
-
-    def guarded() -> _Result:
-        if writer.failed:
-            raise StoreUnavailableError("The ledger file has failed and is opened again.")
-        try:
-            return work()
-        except _FAILURES:
-            writer.failed = True
-            raise
-
-    return guarded
 
 
 async def _nothing() -> None:
