@@ -20,7 +20,7 @@ from entitlements_server.ledger.catalogue import Access
 from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
-from entitlements_server.service import status
+from entitlements_server.service import calls, status
 from entitlements_server.stores import memory
 from entitlements_server.stores.redis import writing as redis_writing
 from entitlements_server.stores.redis.node import LostError
@@ -218,6 +218,18 @@ def _calls_hoarded(change: Patch) -> None:
     change(sqlite.SqliteStore, "commit", hoarding)
 
 
+def _refusals_hoarded(change: Patch) -> None:
+    """What belongs to a call that failed ends with it."""
+    answer = calls.Calls._answer
+    hoard: list[bytearray] = []
+
+    def hoarding(self: Any, *what: Any) -> Any:
+        hoard.append(bytearray(b"x" * 2**15))
+        return answer(self, *what)
+
+    change(calls.Calls, "_answer", hoarding)
+
+
 def _lost_reply_taken_for_success(change: Patch) -> None:
     """A write whose reply is lost is looked for before it is acknowledged."""
     take = redis_writing.Writer._take
@@ -260,6 +272,7 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "work-goes-on-after-a-failure": _work_goes_on_after_a_failure,
     "errors-told-verbatim": _errors_told_verbatim,
     "calls-hoarded": _calls_hoarded,
+    "refusals-hoarded": _refusals_hoarded,
     "lost-reply-taken-for-success": _lost_reply_taken_for_success,
     "lost-reply-taken-for-failure": _lost_reply_taken_for_failure,
 }
@@ -272,6 +285,7 @@ OF_RULES = sorted(
         "sync-trusted-after-failure",  # only a power loss right after a failed sync
         "work-goes-on-after-a-failure",  # likewise
         "errors-told-verbatim",  # hostile.py
+        "refusals-hoarded",  # likewise
         "calls-hoarded",  # soak.py
         "lost-reply-taken-for-success",  # redis_faults.py
         "lost-reply-taken-for-failure",  # likewise

@@ -4,8 +4,12 @@ from faults.hostile import check
 
 
 def test_hostile_input_neither_ends_the_server_nor_makes_it_talk_or_grow() -> None:
-    assert not check(30).problems
+    assert not check(70).problems
 
 
 def test_an_error_that_is_told_verbatim_is_found() -> None:
     assert any("told" in one for one in check(2, breaking="errors-told-verbatim").problems)
+
+
+def test_memory_that_grows_with_refused_calls_is_found() -> None:
+    assert any("grew" in one for one in check(70, breaking="refusals-hoarded").problems)
