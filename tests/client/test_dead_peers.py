@@ -69,7 +69,8 @@ def pair() -> Iterator[Pair]:
 
 async def who(ask: Asking) -> int:
     """The server that answers: 1 or 2."""
-    return (await ask("account", "which")).balance
+    balance: int = (await ask("account", "which")).balance
+    return balance
 
 
 async def until_answered_by(ask: Asking, *servers: int) -> None:
@@ -132,12 +133,15 @@ async def test_a_server_that_says_it_is_not_serving_gets_no_calls(
     """Its Redis is gone, the other's is not. Each has a catalogue of its own, which says who
     answered. Back in health it is asked again."""
     with RedisServer() as redis:
-        options = [("--store", redis.url), ("--store", "memory://")]
-        for number, name in enumerate(("first", "second")):
+        catalogues = []
+        for name in ("first", "second"):
             path = tmp_path / f"{name}.toml"
             path.write_text(f'[[features]]\nfeature = "{name}"\ncost = 0\ntitle = "{name}"\n')
-            options[number] = (*options[number], "--catalogue", str(path))
-        with ServerProcess(*options[0]) as first, ServerProcess(*options[1]) as second:
+            catalogues.append(f"--catalogue={path}")
+        with (
+            ServerProcess("--store", redis.url, catalogues[0]) as first,
+            ServerProcess(catalogues[1]) as second,
+        ):
             async with asking(kind, first.address, second.address) as ask:
 
                 async def answered() -> str:
@@ -166,14 +170,26 @@ async def test_a_server_that_is_leaving_while_long_calls_run_is_not_asked_and_no
     async with asking(kind, *pair.addresses) as ask:
         await until_answered_by(ask, 1, 2)
         batch = [ConsumeRequest("ada", "headline_pick") for _ in range(1000)]
-        long = [asyncio.create_task(ask("consume_many", batch)) for _ in range(4)]
-        # The first answer shows that others are in flight.
-        await asyncio.wait(long, return_when=asyncio.FIRST_COMPLETED)
-        pair.first.process.send_signal(signal.SIGTERM)
-        await until_in_a_row(lambda: who(ask), 2)
-        for call in long:
-            assert all(isinstance(each, Transaction) for each in await call)
-        assert await asyncio.to_thread(pair.first.stop) == 0
+        gone = asyncio.Event()
+
+        async def charge() -> None:
+            while not gone.is_set():
+                results = await ask("consume_many", batch)
+                assert all(isinstance(each, Transaction) for each in results)
+
+        async def look() -> None:
+            while not gone.is_set():
+                await who(ask)
+
+        async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as charging:
+            for _ in range(4):
+                charging.create_task(charge())
+                charging.create_task(look())
+            await who(ask)
+            pair.first.process.send_signal(signal.SIGTERM)
+            assert await asyncio.to_thread(pair.first.process.wait) == 0
+            assert {await who(ask) for _ in range(20)} == {2}
+            gone.set()
 
 
 async def not_serving(address: str) -> None:
