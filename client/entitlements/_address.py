@@ -37,6 +37,14 @@ def target(address: str | Sequence[str]) -> str:
     )
 
 
+def may_be_several(target: str) -> bool:
+    """Tell whether a target names several servers, or a name that is meant to resolve to several.
+
+    A plain `host:port` is taken for one server.
+    """
+    return "," in target or target.startswith("dns:")
+
+
 def is_local(target: str) -> bool:
     """Tell whether what is sent to this target never leaves the machine."""
     if target.startswith(("unix:", "unix-abstract:")):

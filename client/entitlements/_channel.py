@@ -1,7 +1,7 @@
 """How the service is called: retries, deadline, keepalive, TLS and credentials, in one place."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -9,24 +9,27 @@ from typing import Any
 
 import grpc
 
-from entitlements._address import is_local, target
+from entitlements._address import is_local, may_be_several, target
 
 DEFAULT_DEADLINE_S = 10.0
 """How long a call may take with all its retries, in seconds, unless told otherwise."""
 
-# Only UNAVAILABLE is retried, and CANCELLED where it comes from the other side: so a gRPC server that
-# stops ends the calls it has not looked at. Every other failure would come back, or is an answer,
-# and a call that is cancelled on this side stays so. A write always carries a key, so a try whose reply was lost and the one after it are the same charge. The
-# four pauses (0.2, 0.5, 1.25 and 3.1 s, each give or take a fifth) add up to about five seconds,
-# in which a restarted service is back; five tries is also the most that gRPC makes. There is no
-# wait_for_ready: with it a service that is down would be told apart from a slow one only by the
-# deadline, and nobody would learn why it cannot be reached.
-SERVICE_CONFIG = MappingProxyType(
+_SERVICE = "entitlements.v1.EntitlementService"
+
+# Only UNAVAILABLE is retried, and CANCELLED where it comes from the other side: so a gRPC server
+# that stops ends the calls it has not looked at. Every other failure would come back, or is an
+# answer, and a call that is cancelled on this side stays so. A write always carries a key, so a try
+# whose reply was lost and the one after it are the same charge. The four pauses (0.2, 0.5, 1.25 and
+# 3.1 s, each give or take a fifth) add up to about five seconds, in which a restarted service is
+# back; five tries is also the most that gRPC makes. There is no wait_for_ready: with it a service
+# that is down would be told apart from a slow one only by the deadline, and nobody would learn why
+# it cannot be reached.
+SERVICE_CONFIG: Mapping[str, Any] = MappingProxyType(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
-                "name": [{"service": "entitlements.v1.EntitlementService"}],
+                "name": [{"service": _SERVICE}],
                 "retryPolicy": {
                     "maxAttempts": 5,
                     "initialBackoff": "0.2s",
@@ -38,17 +41,34 @@ SERVICE_CONFIG = MappingProxyType(
         ],
     }
 )
+"""How calls are balanced and tried again, as gRPC's service config."""
 
+# gRPC then keeps a Health/Watch open to each server, and calls only those that say SERVING. A
+# server without that service counts as healthy. Where there is one server alone, its own answer
+# says better what is wrong than "backend unhealthy".
+_HEALTH_CHECKED: Mapping[str, Any] = MappingProxyType(
+    {**SERVICE_CONFIG, "healthCheckConfig": {"serviceName": _SERVICE}}
+)
+
+# gRPC ignores a name that it does not know. tests/client/test_dead_peers.py shows what these do.
 _OPTIONS: tuple[tuple[str, Any], ...] = (
-    ("grpc.service_config", json.dumps(dict(SERVICE_CONFIG))),
     # Another try finds a restarted service only if gRPC has tried to connect again by then; left
-    # alone it waits for up to two minutes.
+    # alone it waits for up to two minutes, and 20 seconds for one that takes the connection and
+    # then says nothing.
     ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A peer that vanished without a word is noticed while a call waits for it. Idle connections
-    # are not pinged: services take that amiss, and the next call finds out anyway.
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 5_000),
+    # A peer that stopped without a word is given up after 2 s of silence and 3 s without an answer
+    # to the ping: early enough for another try within the deadline. The server's core answers
+    # pings also while its Python is busy. The ping's own timeout is what counts; that of keepalive
+    # only sets TCP_USER_TIMEOUT, for bytes that nobody acknowledges. An idle connection is pinged
+    # as well, or the next call would be the one that finds out; the second-last option keeps gRPC
+    # from stopping after two pings.
+    ("grpc.keepalive_time_ms", 2_000),
+    ("grpc.keepalive_timeout_ms", 3_000),
+    ("grpc.http2.ping_timeout_ms", 3_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
 )
 
 
@@ -122,11 +142,13 @@ class Connection:
         return grpc.aio.secure_channel(self.target, self.tls.credentials(), self._options())
 
     def _options(self) -> tuple[tuple[str, Any], ...]:
+        config = _HEALTH_CHECKED if may_be_several(self.target) else SERVICE_CONFIG
+        options = (("grpc.service_config", json.dumps(dict(config))), *_OPTIONS)
         if self.tls is None or self.tls.server_name is None:
-            return _OPTIONS
+            return options
         name = self.tls.server_name
         return (
-            *_OPTIONS,
+            *options,
             ("grpc.ssl_target_name_override", name),
             ("grpc.default_authority", name),
         )

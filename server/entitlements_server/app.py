@@ -22,6 +22,7 @@ from entitlements_server.engine import Engine
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation import engine_observer, tracing_of
 from entitlements_server.instrumentation.metrics import Metrics, MetricsListenError
+from entitlements_server.instrumentation.native_log import NativeLog
 from entitlements_server.settings import Settings, SettingsError
 from entitlements_server.stores.opening import open_store
 from entitlements_server.transport.address import ListenError, require_safe
@@ -90,14 +91,18 @@ class RunningServer:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, callers: Sequence[Caller] = (), reread: Reread | None = None
+    settings: Settings,
+    callers: Sequence[Caller] = (),
+    reread: Reread | None = None,
+    native: NativeLog | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve while the block runs; then finish what is in flight and close the store.
 
     Args:
         settings: How.
         callers: Who may call; none: everyone.
-        reread: Reads the callers anew, for `reload`.
+        reread: Reads the callers again, for `reload`.
+        native: Takes what gRPC's core logs, failed handshakes for one.
 
     Raises:
         SettingsError: Traces are wanted and the extra for them is not installed.
@@ -139,6 +144,8 @@ async def running(
         if metrics is not None and settings.metrics_listen is not None:
             metrics.watch(queue_depth=lambda: engine.queued, in_flight=lambda: dispatcher.in_flight)
             metrics.certificate_expires(certificate.expires_s if certificate else 0)
+            if native is not None:
+                native.on_handshake_failure = metrics.handshake_failed
             try:
                 metrics_address = stack.enter_context(metrics.served(settings.metrics_listen))
             except MetricsListenError as error:

@@ -86,13 +86,13 @@ class Settings(BaseSettings):
         4096, ge=1, le=1_000_000, description="Connections at once; more are closed as they come."
     )
     max_streams: int = Field(
-        256,
+        1000,
         ge=1,
         le=1_000_000,
         description="Calls at once on one connection; more wait in the client.",
     )
     max_streaming: int = Field(
-        1000, ge=1, le=1_000_000, description="Streaming calls at once; more are refused."
+        4096, ge=1, le=1_000_000, description="Streaming calls at once; more are refused."
     )
     max_streaming_per_connection: int = Field(
         16, ge=1, le=1_000_000, description="The same, of one connection."

@@ -8,6 +8,9 @@ from entitlements_server.app import running
 from entitlements_server.settings import Settings
 from support.access import CALLERS
 from support.rpc import Api, serving
+from support.transports import transport
+
+__all__ = ["transport"]
 
 
 @pytest.fixture(params=["memory", "sqlite"])

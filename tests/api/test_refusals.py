@@ -1,6 +1,7 @@
 """What those are told who are not let in: strangers, the too many, and the unreadable."""
 
 import asyncio
+from contextlib import suppress
 
 import grpc
 import pytest
@@ -133,7 +134,11 @@ async def test_health_is_answered_at_the_limit_of_calls_in_flight(
 
 
 async def test_streaming_calls_have_a_limit_of_their_own() -> None:
-    """Watches of health, which anyone may open, take no place from calls, nor grow for ever."""
+    """Watches of health, which anyone may open, take no place from calls, nor grow for ever.
+
+    Who watches a server's health takes UNAVAILABLE for its death, so what there is no room for is said not to
+    be there.
+    """
     async with (
         running(Settings(listen="127.0.0.1:0", max_in_flight=1, max_streaming=2)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -142,8 +147,36 @@ async def test_streaming_calls_have_a_limit_of_their_own() -> None:
         watches = [watch(b"") for _ in range(2)]
         for one in watches:
             await one.read()
-        shed = await fails(anext(aiter(watch(b""))))
-        assert (shed.code, shed.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+        surplus = watch(b"")
+        assert await surplus.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "as many as it can" in str(await surplus.details())
         await Api(channel).ListFeatures()
         for one in watches:
+            one.cancel()
+
+
+async def test_one_connection_cannot_have_all_the_streams() -> None:
+    settings = Settings(listen="127.0.0.1:0", max_streaming_per_connection=2)
+    async with (
+        running(settings) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+        grpc.aio.insecure_channel(
+            server.address, (("grpc.use_local_subchannel_pool", 1),)
+        ) as other,
+    ):
+        path = "/grpc.health.v1.Health/Watch"
+        watches = [raw_stream(channel, path)(b"") for _ in range(2)]
+        for one in watches:
+            await one.read()
+        shed = await fails(anext(aiter(raw_stream(channel, path)(b""))))
+        assert (shed.code, shed.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+        await Api(channel).ListFeatures()
+        elsewhere = raw_stream(other, path)(b"")
+        assert await elsewhere.read()
+        watches[0].cancel()
+        again = None
+        while again is None:
+            with suppress(grpc.aio.AioRpcError):
+                again = await raw_stream(channel, path)(b"").read()
+        for one in (*watches, elsewhere):
             one.cancel()

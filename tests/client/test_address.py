@@ -3,7 +3,7 @@
 import pytest
 
 from entitlements import AsyncEntitlementClient, EntitlementClient, Tls
-from entitlements._address import is_local, target
+from entitlements._address import is_local, may_be_several, target
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,24 @@ def test_several_addresses_must_be_of_one_kind(address: str) -> None:
     """gRPC has no target for several host names; one name with several addresses is the way."""
     with pytest.raises(ValueError, match="one name that resolves to all of them"):
         target(address)
+
+
+@pytest.mark.parametrize(
+    ("where", "several"),
+    [
+        ("ipv4:10.0.0.1:1,10.0.0.2:1", True),
+        ("ipv6:[fd00::1]:1,[fd00::2]:1", True),
+        ("dns:///entitlements.internal:1", True),
+        ("entitlements.internal:1", False),
+        ("ipv4:10.0.0.1:1", False),
+        ("unix:/run/entitlements.sock", False),
+    ],
+)
+def test_several_servers_are_a_list_or_a_name_that_is_said_to_resolve(
+    where: str, several: bool
+) -> None:
+    """Their health is watched; that of a single one is not."""
+    assert may_be_several(where) is several
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ connection (`max_streams`) and the connections (`max_connections`).
 from dataclasses import dataclass
 from enum import Enum
 
+from entitlements_server.api.errors import TooManyStreamsError
 from entitlements_server.engine import OverloadedError
 from entitlements_server.transport.interface import IncomingCall
 
@@ -75,6 +76,7 @@ class Admission:
 
         Raises:
             OverloadedError: There is none. Nothing was charged.
+            TooManyStreamsError: There is none for a call of this kind from anyone.
         """
         if kind is Kind.WORK:
             self._require_room(call)
@@ -88,12 +90,7 @@ class Admission:
         peer = call.peer()
         mine = self._by_peer.get((kind, peer), 0)
         if self._counts[kind] >= most:
-            raise OverloadedError(
-                f"The server has {most} {kind.value} calls, as many as it can: try again after the"
-                " delay.",
-                retry_delay_s=_SHED_DELAY_S,
-                cause="streaming",
-            )
+            raise TooManyStreamsError(most)
         if mine >= most_of_one:
             raise OverloadedError(
                 f"This connection has {most_of_one} {kind.value} calls, as many as one may have:"

@@ -7,6 +7,7 @@ RefusedError
 ├── NoSuchMethodError        the server has no method of that path
 ├── UnknownServiceError      health knows no service of that name
 ├── RequestMissingError      the call ended without a request
+├── TooManyStreamsError      there is no room for one more that streams
 └── RequestOverdueError      the request did not come in time
 """
 
@@ -90,5 +91,20 @@ class RequestOverdueError(RefusedError):
         super().__init__(
             "The request did not come in time and nothing was done: send it again, along with the"
             " headers of its call.",
+            {},
+        )
+
+
+class TooManyStreamsError(RefusedError):
+    """There is no room for one more call that streams, whoever it is from.
+
+    It is answered UNIMPLEMENTED: clients that watch a server's health take UNAVAILABLE as a sign that it is
+    dead, and strangers who hold all watches must not make it look so.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"The server has {most} calls that stream, as many as it can: try again later, or ask"
+            " without a stream.",
             {},
         )

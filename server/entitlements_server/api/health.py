@@ -74,7 +74,7 @@ class Health:
         status = self._statuses.get(service)
         if status is None:
             raise UnknownServiceError(service)
-        return health_pb2.HealthCheckResponse(status=status)  # type: ignore[arg-type]
+        return health_pb2.HealthCheckResponse(status=status)
 
     def _watch(self, call: StreamCall) -> "_Watch":
         return _Watch(call, self)

@@ -9,7 +9,8 @@ from google.rpc import error_details_pb2  # noqa: F401  # so that details of err
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from entitlements_server.api.admission import Kind
-from entitlements_server.api.route import Route, StreamCall
+from entitlements_server.api.errors import NoSuchMethodError
+from entitlements_server.api.route import Route, Stream, StreamCall
 from entitlements_server.api.translate import read_message
 
 PATH = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
@@ -19,14 +20,14 @@ PATH = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
 def reflection_routes(
     services: Iterable[str], who: Literal["callers", "open", "off"]
 ) -> dict[str, Route]:
-    """Return the route of reflection, for callers, for all, or none.
+    """Return the route of reflection, for callers, for all, or as of a method that does not exist.
 
     Args:
         services: What callers can look up, with every message type of this program.
         who: Who may ask.
     """
     if who == "off":
-        return {}
+        return {PATH: Route(kind=Kind.STREAMING, stream=_off)}
     names = (*services, reflection.SERVICE_NAME)
     answers = reflection.ReflectionServicer(names, pool=_MethodFindingPool())
 
@@ -34,6 +35,10 @@ def reflection_routes(
         return _Reflection(call, answers)
 
     return {PATH: Route(open=who == "open", kind=Kind.STREAMING, stream=begin)}
+
+
+def _off(_: StreamCall) -> Stream:
+    raise NoSuchMethodError
 
 
 class _Reflection:

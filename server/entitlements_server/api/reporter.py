@@ -5,7 +5,12 @@ import time
 
 import structlog
 
-from entitlements_server.api.errors import NoSuchMethodError, RateLimitedError, RefusedError
+from entitlements_server.api.errors import (
+    NoSuchMethodError,
+    RateLimitedError,
+    RefusedError,
+    TooManyStreamsError,
+)
 from entitlements_server.api.status import is_known, status_of
 from entitlements_server.engine import OverloadedError
 from entitlements_server.instrumentation.interface import (
@@ -113,6 +118,8 @@ class Reporter:
             self._observer.call_shed(error.cause)
         elif isinstance(error, RateLimitedError):
             self._observer.call_shed("rate")
+        elif isinstance(error, TooManyStreamsError):
+            self._observer.call_shed("streaming")
         # A flood of rejections must not become a flood of lines.
         kept_back = self._rejections.ask(type(error).__name__)
         if kept_back is not None:

@@ -13,6 +13,7 @@ from entitlements_server.api.errors import (
     RefusedError,
     RequestMissingError,
     RequestOverdueError,
+    TooManyStreamsError,
     UnauthenticatedError,
     UnknownServiceError,
 )
@@ -56,6 +57,7 @@ CODES: dict[type[Exception], tuple[grpc.StatusCode, str]] = {
     NoSuchMethodError: (grpc.StatusCode.UNIMPLEMENTED, ""),
     UnknownServiceError: (grpc.StatusCode.NOT_FOUND, ""),
     RequestMissingError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
+    TooManyStreamsError: (grpc.StatusCode.UNIMPLEMENTED, ""),
     RequestOverdueError: (grpc.StatusCode.DEADLINE_EXCEEDED, ""),
     OverloadedError: (grpc.StatusCode.UNAVAILABLE, "OVERLOADED"),
     StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),

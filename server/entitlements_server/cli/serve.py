@@ -13,6 +13,7 @@ from entitlements_server.catalogue_file import CatalogueFileError
 from entitlements_server.cli.options import give_up, with_settings
 from entitlements_server.gc_tuning import tune_gc
 from entitlements_server.instrumentation.logs import configure_logs
+from entitlements_server.instrumentation.native_log import NativeLog, native_log
 from entitlements_server.settings import Configuration, Settings, SettingsError, read_configuration
 from entitlements_server.stores.opening import masked, secrets_of
 from entitlements_server.stores.port import StoreConfigurationError
@@ -28,24 +29,25 @@ def add_to(app: typer.Typer) -> None:
 def serve(configuration: Configuration) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP reads catalogue, callers and certificates again."""
     settings = configuration.settings
-    configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
-    tune_gc()
     try:
-        # Calls cost a tenth to a seventh less than on asyncio's own loop: docs/performance.md.
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_serve(configuration))
+        with native_log() as native:
+            configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
+            tune_gc()
+            # Cheaper than asyncio's own loop: docs/performance.md.
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(configuration, native))
     except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:
         give_up(str(error))
 
 
-async def _serve(configuration: Configuration) -> None:
+async def _serve(configuration: Configuration, native: NativeLog) -> None:
     settings, file = configuration.settings, configuration.file
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     reread = (lambda: read_configuration(file).callers) if file else None
-    async with running(settings, configuration.callers, reread) as server:
+    async with running(settings, configuration.callers, reread, native) as server:
         loop.add_signal_handler(signal.SIGHUP, server.reload)
         lines = [f"Listening on {server.address}", f"Ledger in {masked(settings.store)}"]
         lines.append(f"Catalogue version {server.catalogue().version}")

@@ -107,6 +107,9 @@ class Metrics:
             for what in ("callers", "catalogue", "certificate")
             for taken in (True, False)
         }
+        self._handshake_failures = self._count(
+            "handshake_failures", "TLS handshakes that failed, as far as gRPC's core reports them."
+        )
         self._store_up = Gauge(
             "entitlements_store_up", "1 while the store can be reached.", registry=self.registry
         )
@@ -156,6 +159,10 @@ class Metrics:
         for feature, (count, tokens) in charges.items():
             self._charges(feature).inc(count)
             self._consumed(feature).inc(tokens)
+
+    def handshake_failed(self) -> None:
+        """Take note of a TLS handshake that failed."""
+        self._handshake_failures.inc()
 
     def reloaded(self, what: str, *, taken: bool) -> None:
         """Take note of a file that was read again: `callers`, `catalogue` or `certificate`."""

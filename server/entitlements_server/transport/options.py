@@ -15,8 +15,8 @@ _KEEPALIVE_MS = 60_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
 _HANDSHAKE_MS = 10_000
 _IDLE_MS = 15 * 60_000
-_MIN_PING_INTERVAL_MS = 9_000
-"""Documented as 10 s: a client that pings every 10 s may be a little early."""
+_MIN_PING_INTERVAL_MS = 1_000
+"""Clients that are to notice a dead server within a deadline ping it every few seconds."""
 
 _MAX_PING_STRIKES = 2
 _MAX_PENDING = 100_000
@@ -37,7 +37,7 @@ class Limits:
     """
 
     max_connections: int = 4096
-    max_streams: int = 256
+    max_streams: int = 1000
     connection_age_s: float = 1800
     connection_grace_s: float = 30
     request_timeout_s: float = 5

@@ -170,7 +170,8 @@ class _Handler(grpc.GenericRpcHandler):
         with self._one_at_a_time:
             handler = self._dispatcher.begin(call)
         try:
-            context.add_callback(call.cancel)
+            if not context.add_callback(call.cancel):
+                call.cancel()  # It is over already.
             if not call.answered:
                 self._read(handler, requests)
             while (message := call.out.get()) is not _END:

@@ -1,0 +1,3 @@
+from support.transports import transport
+
+__all__ = ["transport"]
