@@ -43,8 +43,10 @@ class Turn:
     def of(cls, load: Load, cpu_s: float, codes: Iterable[str]) -> "Turn":
         """Take it from what the generator saw."""
         return cls(
-            load.rate,
-            *(load.percentile_ms(share) for share in (0.5, 0.99, 0.999)),
+            rate=load.rate,
+            p50_ms=load.percentile_ms(0.5),
+            p99_ms=load.percentile_ms(0.99),
+            p999_ms=load.percentile_ms(0.999),
             cpu_us=1e6 * cpu_s / load.calls,
             calls=load.calls,
             failed=load.calls - sum(load.codes[code] for code in codes),
@@ -75,14 +77,17 @@ class Result:
 
     def median(self, side: str, figure: str) -> float:
         """Return the median over the rounds of a figure, named as in `Turn`."""
-        return median(getattr(turn, figure) for turn in self.turns[side])
+        return median(self._rounds(side, figure))
 
     def ratio(self, side: str, other: str, figure: str = "rate") -> float | None:
         """Return the median of the rounds' ratios, or None where one of the two is missing."""
         if side not in self.turns or other not in self.turns:
             return None
-        pairs = zip(self.turns[side], self.turns[other], strict=True)
-        return median(getattr(mine, figure) / getattr(its, figure) for mine, its in pairs)
+        pairs = zip(self._rounds(side, figure), self._rounds(other, figure), strict=True)
+        return median(mine / its for mine, its in pairs)
+
+    def _rounds(self, side: str, figure: str) -> list[float]:
+        return [getattr(turn, figure) for turn in self.turns[side]]
 
     def failed(self, side: str) -> int:
         """Return how many calls ended as they should not."""

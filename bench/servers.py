@@ -12,9 +12,9 @@ from pathlib import Path
 
 import grpc
 import psutil
-from users import USERS, user_id
 from generators.load import Target
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from users import USERS, user_id
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub

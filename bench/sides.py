@@ -9,11 +9,11 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 
-from users import MANY
 from generators import generator
 from generators.load import Target
 from references.postgresql import cluster, programs
 from servers import Server, reference, serving, warm_up
+from users import MANY
 from workloads import COMPLETION_QUEUE, FASTAPI, GRPC_AIO
 
 SHIPS = "as it ships"
@@ -118,5 +118,7 @@ def missing() -> dict[str, str]:
     elif programs() is None:
         found[FASTAPI] = "there is no PostgreSQL server (initdb)"
     elif not (find_spec("asyncpg") and find_spec("httptools")):
-        found[FASTAPI] = "its packages aren't installed (bench/requirements.txt; `make bench` does it)"
+        found[FASTAPI] = (
+            "its packages aren't installed (bench/requirements.txt; `make bench` does it)"
+        )
     return found

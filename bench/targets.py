@@ -15,8 +15,8 @@ from workloads import (
     GRPC_AIO,
     HOT_USER,
     KEYLESS,
-    PACED,
     PACE,
+    PACED,
     SPREAD,
     Workload,
 )
@@ -42,7 +42,7 @@ class Target:
     unit: str = ""
     note: str = ""
 
-    def cells(self) -> tuple[str, str, str, str, str, str]:
+    def cells(self) -> tuple[str, ...]:
         """Return the row of the table."""
         target = f"at {'most' if self.at_most else 'least'} {self.bound:g}{self.unit}"
         shown = (self._shown(self.measured.get(side)) for side in (SHIPS, OFF))
@@ -52,12 +52,15 @@ class Target:
         return "" if figure is None else f"{figure:.2f}{self.unit}"
 
     def _verdict(self) -> str:
-        figure = self.measured.get(SHIPS)
+        figure = self.measured.get(SHIPS, self.measured.get(OFF))
         if figure is None:
             return "not measured"
         holds = figure <= self.bound if self.at_most else figure >= self.bound
         return "yes" if holds else "no"
 
+
+_RATE, _CPU, _P99 = ("rate", "/s"), ("cpu_us", " µs"), ("p99_ms", " ms")
+"""Figures of a `Turn`, and their units."""
 
 COLUMNS = ("", "target", SHIPS, OFF, "reached", "made of")
 
@@ -80,35 +83,33 @@ def targets(facts: dict[str, Any], results: Sequence[Result]) -> list[Target]:
 def _beside_references(
     consume: Result | None, access: Result | None, keyless: Result | None, paced: Result | None
 ) -> list[Target]:
-    rate = "rate", "/s"
-    cpu = "cpu_us", " µs"
-    p99 = "p99_ms", " ms"
     found = [
-        _ratio("Consume ÷ empty grpc.aio, ghz", 1.6, consume, GRPC_AIO, *rate),
-        _ratio("Consume (ghz) ÷ FastAPI + PostgreSQL (wrk)", 3, consume, FASTAPI, *rate),
-        _ratio("CheckAccess ÷ empty grpc.aio, h2load", 2, access, GRPC_AIO, *rate),
-        _ratio("Consume ÷ empty completion queue, h2load", 0.33, keyless, COMPLETION_QUEUE, *rate),
-        _ratio(f"Consume's p99 at {PACE:,}/s ÷ empty grpc.aio's, ghz", 1.25, paced, GRPC_AIO, *p99),
-        _ratio("CPU of a Consume ÷ empty grpc.aio's, ghz", 0.7, consume, GRPC_AIO, *cpu),
-        _ratio("CPU of a Consume ÷ empty grpc.aio's, h2load", 0.7, keyless, GRPC_AIO, *cpu),
+        _ratio("Consume ÷ empty grpc.aio, ghz", 1.6, consume, _RATE, GRPC_AIO),
+        _ratio("Consume (ghz) ÷ FastAPI + PostgreSQL (wrk)", 3, consume, _RATE, FASTAPI),
+        _ratio("CheckAccess ÷ empty grpc.aio, h2load", 2, access, _RATE, GRPC_AIO),
+        _ratio("Consume ÷ empty completion queue, h2load", 0.33, keyless, _RATE, COMPLETION_QUEUE),
+        _ratio(f"Consume's p99 at {PACE:,}/s ÷ empty grpc.aio's, ghz", 1.25, paced, _P99, GRPC_AIO),
+        _ratio("CPU of a Consume ÷ empty grpc.aio's, ghz", 0.7, consume, _CPU, GRPC_AIO),
+        _ratio("CPU of a Consume ÷ empty grpc.aio's, h2load", 0.7, keyless, _CPU, GRPC_AIO),
     ]
     return [target for target in found if target is not None]
 
 
 def _ratio(
-    what: str, bound: float, result: Result | None, other: str, figure: str, unit: str
+    what: str, bound: float, result: Result | None, figure: tuple[str, str], other: str
 ) -> Target | None:
     if result is None:
         return None
-    its = result.median(other, figure) if other in result.turns else None
-    mine = result.median(SHIPS, figure)
+    name, unit = figure
+    its = result.median(other, name) if other in result.turns else None
+    mine = result.median(SHIPS, name)
     failed = sum(result.failed(side) for side in result.turns)
     note = f"{_short(mine)}{unit} ÷ {_short(its)}{unit}" if its is not None else ""
     return Target(
         what,
         bound,
-        {side: result.ratio(side, other, figure) for side in (SHIPS, OFF)},
-        at_most=figure != "rate",
+        {side: result.ratio(side, other, name) for side in (SHIPS, OFF)},
+        at_most=figure is not _RATE,
         note=f"{note}; {failed} CALLS FAILED" if failed else note,
     )
 

@@ -90,7 +90,9 @@ class Workload:
         return [
             replace(calls, once=False)
             if self.generator == "h2load" or calls.method == CONSUME_METHOD
-            else Calls(CONSUME_METHOD, list(islice(consumes(), _ANSWERED_BY_NOTHING)), calls.in_flight)
+            else Calls(
+                CONSUME_METHOD, list(islice(consumes(), _ANSWERED_BY_NOTHING)), calls.in_flight
+            )
             for calls in made
         ]
 
@@ -183,7 +185,7 @@ ACCESS = Workload(
     generator="h2load",
 )
 KEYLESS = Workload(
-    "Consume without keys, one user",
+    "Consume, no keys",
     (Stream(CONSUME_METHOD, _without_key, most_per_second=1),),
     generator="h2load",
     beside=(GRPC_AIO, COMPLETION_QUEUE),
@@ -195,7 +197,9 @@ DENIALS = Workload(
     "Consume, denials", (Stream(CONSUME_METHOD, _denied, once=True),), codes=frozenset({DENIED})
 )
 # As many in flight as the queue of the server takes without refusing any.
-BATCHES = {size: batch_workload(size, in_flight) for size, in_flight in ((10, 64), (100, 16), (1000, 4))}
+BATCHES = {
+    size: batch_workload(size, in_flight) for size, in_flight in ((10, 64), (100, 16), (1000, 4))
+}
 MIXED = Workload(
     "mixed",
     (

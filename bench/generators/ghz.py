@@ -4,12 +4,12 @@ import json
 from collections import Counter
 from pathlib import Path
 
-from generators.delimited import write_delimited
-from generators.load import CONNECTIONS, Calls, Load, Target, output_of
 from google.protobuf.descriptor import FileDescriptor
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from entitlements.v1 import entitlement_service_pb2
+from generators.delimited import write_delimited
+from generators.load import CONNECTIONS, Calls, Load, Target, output_of
 
 
 class Ghz:

@@ -4,8 +4,10 @@ import re
 import struct
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import grpc
+
 from generators.load import CONNECTIONS, OK, Calls, Load, Target, output_of
 
 _PREFIX = struct.Struct(">BI")
@@ -69,7 +71,6 @@ async def _answer(target: Target, calls: Calls) -> bytes:
     """Make one such call; an error ends the measurement."""
     metadata = (("authorization", target.authorization),) if target.token else ()
     async with grpc.aio.insecure_channel(target.address) as channel:
-        answer: bytes = await channel.unary_unary(f"/{calls.method}")(
-            calls.messages[0], metadata=metadata
-        )
+        call: Any = channel.unary_unary(f"/{calls.method}")
+        answer: bytes = await call(calls.messages[0], metadata=metadata)
         return answer

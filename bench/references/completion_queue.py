@@ -1,3 +1,5 @@
+# What grpcio keeps private has no types.
+# mypy: disable-error-code="attr-defined"
 """The least that gRPC costs from Python: its completion queue, polled by one thread that does nothing else.
 
 These names are private to grpcio. They are used here as its own synchronous server uses them.
@@ -7,6 +9,7 @@ import time
 from typing import Any
 
 from grpc._cython import cygrpc
+
 from references.answer import ANSWER
 
 _WAITING = 256
@@ -43,7 +46,7 @@ class Answer:
 def serve() -> None:
     """Serve on a free port of loopback until the process is ended."""
     queue = cygrpc.CompletionQueue()
-    server = cygrpc.Server(((b"grpc.so_reuseport", 0),), False)  # noqa: FBT003  # a private API
+    server = cygrpc.Server(((b"grpc.so_reuseport", 0),), False)  # a private API
     server.register_completion_queue(queue)
     port = server.add_http2_port(b"127.0.0.1:0")
     server.start()

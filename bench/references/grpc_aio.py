@@ -5,6 +5,7 @@ from typing import Any
 
 import grpc
 import uvloop
+
 from references.answer import ANSWER
 
 
@@ -12,7 +13,7 @@ class Nothing(grpc.GenericRpcHandler):
     """Answers every path with the same bytes, and looks at no request."""
 
     def __init__(self) -> None:
-        self._handler = grpc.unary_unary_rpc_method_handler(self._answer)
+        self._handler: Any = grpc.unary_unary_rpc_method_handler(self._answer)
 
     def service(self, handler_call_details: Any) -> Any:  # noqa: ARG002  # any path will do
         """Return the one handler."""
