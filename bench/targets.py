@@ -84,13 +84,13 @@ def _beside_references(
     consume: Result | None, access: Result | None, keyless: Result | None, paced: Result | None
 ) -> list[Target]:
     found = [
-        _ratio("Consume ÷ empty grpc.aio, ghz", 1.6, consume, _RATE, GRPC_AIO),
-        _ratio("Consume (ghz) ÷ FastAPI + PostgreSQL (wrk)", 3, consume, _RATE, FASTAPI),
-        _ratio("CheckAccess ÷ empty grpc.aio, h2load", 2, access, _RATE, GRPC_AIO),
-        _ratio("Consume ÷ empty completion queue, h2load", 0.33, keyless, _RATE, COMPLETION_QUEUE),
-        _ratio(f"Consume's p99 at {PACE:,}/s ÷ empty grpc.aio's, ghz", 1.25, paced, _P99, GRPC_AIO),
-        _ratio("CPU of a Consume ÷ empty grpc.aio's, ghz", 0.7, consume, _CPU, GRPC_AIO),
-        _ratio("CPU of a Consume ÷ empty grpc.aio's, h2load", 0.7, keyless, _CPU, GRPC_AIO),
+        _ratio("Consume ÷ empty grpc.aio", 1.6, consume, _RATE, GRPC_AIO),
+        _ratio("Consume ÷ FastAPI + PostgreSQL", 3, consume, _RATE, FASTAPI),
+        _ratio("CheckAccess ÷ empty grpc.aio", 2, access, _RATE, GRPC_AIO),
+        _ratio("Consume, no keys ÷ empty completion queue", 0.33, keyless, _RATE, COMPLETION_QUEUE),
+        _ratio(f"Consume's p99 at {PACE:,}/s ÷ empty grpc.aio's", 1.25, paced, _P99, GRPC_AIO),
+        _ratio("CPU of a Consume ÷ empty grpc.aio's", 0.7, consume, _CPU, GRPC_AIO),
+        _ratio("CPU of a Consume, no keys ÷ empty grpc.aio's", 0.7, keyless, _CPU, GRPC_AIO),
     ]
     return [target for target in found if target is not None]
 
@@ -104,7 +104,10 @@ def _ratio(
     its = result.median(other, name) if other in result.turns else None
     mine = result.median(SHIPS, name)
     failed = sum(result.failed(side) for side in result.turns)
-    note = f"{_short(mine)}{unit} ÷ {_short(its)}{unit}" if its is not None else ""
+    by = ", ".join(
+        dict.fromkeys(result.generators[side] for side in (SHIPS, other) if side in result.turns)
+    )
+    note = f"{_short(mine)}{unit} ÷ {_short(its)}{unit}, {by}" if its is not None else ""
     return Target(
         what,
         bound,
