@@ -22,4 +22,4 @@ _TRANSACTION = Transaction(
 _TRANSACTION.create_time.FromMicroseconds(1_800_000_000_123_456)
 
 ANSWER: bytes = pb.ConsumeResponse(transaction=_TRANSACTION).SerializeToString()
-"""A `ConsumeResponse` as the service gives it, serialized once: some 240 bytes."""
+"""A `ConsumeResponse` as the service gives it, serialized once: about 200 bytes."""
