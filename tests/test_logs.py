@@ -6,12 +6,12 @@ import sys
 
 import pytest
 
-from entitlements_server.logs import Throttle, covering
+from entitlements_server.instrumentation.logs import Throttle, covering
 
 TOKEN = "ent_" + "Ab3-_" * 8
 PROGRAM = """
 import logging, structlog
-from entitlements_server.logs import configure_logs
+from entitlements_server.instrumentation.logs import configure_logs
 configure_logs({form!r}, "info", ["hunter2"])
 log = structlog.get_logger()
 metadata = [("authorization", "Bearer {token}")]

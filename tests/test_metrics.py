@@ -13,10 +13,12 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from entitlements_server.server import RunningServer, running
+from entitlements_server import app
+from entitlements_server.app import RunningServer, running
 from entitlements_server.settings import Settings
-from entitlements_server.transport import ListenError
+from entitlements_server.transport.address import ListenError
 from support.rpc import Api, fails, raw
+from support.stores import GatedStore
 
 OPERATIONS = Path(__file__).parents[1] / "docs" / "operations"
 ADDED_BY_PROMETHEUS = {"instance", "job", "up"}
@@ -118,8 +120,16 @@ async def test_calls_are_measured_under_the_names_of_the_rpc_conventions(
     assert calls("_OTHER", "UNIMPLEMENTED", "UNIMPLEMENTED") == 1
 
 
-async def test_calls_refused_while_the_server_stops_are_no_load() -> None:
-    """Each call waits for its answer, so that a stopping server finds that some still come."""
+async def test_calls_refused_while_the_server_stops_are_no_load(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call that has begun keeps the server from closing; others are told to go elsewhere."""
+    store = GatedStore()
+
+    async def open_store(_: str) -> GatedStore:
+        return store
+
+    monkeypatch.setattr(app, "open_store", open_store)
     settings = Settings(listen="127.0.0.1:0", metrics_listen="127.0.0.1:0")
     serving = running(settings)
     server = await serving.__aenter__()
@@ -132,13 +142,18 @@ async def test_calls_refused_while_the_server_stops_are_no_load() -> None:
         )
 
     async with grpc.aio.insecure_channel(server.address) as channel:
-        await Api(channel).ListFeatures()
+        begun = asyncio.ensure_future(Api(channel).TopUp(user_id="ada", amount=1))
+        await store.begun.wait()
         stopping = asyncio.create_task(serving.__aexit__(None, None, None))
-        while not shed("draining") and not stopping.done():
+        while not shed("draining"):
             with suppress(grpc.aio.AioRpcError):
                 await Api(channel).ListFeatures()
+        refused = await fails(Api(channel).Consume(user_id="ada", feature="headline_pick"))
+        assert (refused.code, refused.reason) == (grpc.StatusCode.UNAVAILABLE, "OVERLOADED")
+        assert "shutting down" in refused.message
+        store.gate.set()
+        await begun
         await stopping
-    assert shed("draining")
     assert shed("queue") == 0
 
 

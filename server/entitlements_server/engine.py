@@ -6,6 +6,7 @@ No timer is involved: a group begins when some turns of the event loop have brou
 """
 
 import asyncio
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -14,6 +15,7 @@ from typing import Protocol
 
 import structlog
 
+from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule, decide
@@ -51,10 +53,7 @@ class OverloadedError(Exception):
 
 
 class Observer(Protocol):
-    """Watches groups. Its methods are called on the event loop and must be quick."""
-
-    def origin(self) -> object:
-        """Return what to remember of the call that submits commands, for `committed`."""
+    """Watches groups. It is called on the event loop and must be quick."""
 
     def committed(
         self, outcomes: Sequence[Outcome], origins: Sequence[object], seconds: float
@@ -63,25 +62,43 @@ class Observer(Protocol):
 
         Args:
             outcomes: Of its commands.
-            origins: What `origin` returned for each of its submissions.
+            origins: What each of its submissions was submitted with.
             seconds: How long the commit took.
         """
 
 
+Settle = Callable[[Sequence[Outcome] | Exception], None]
+"""Takes the outcomes of a submission, or why there are none. Called once, on the event loop."""
+
+
 @dataclass(slots=True, eq=False)
-class _Submission:
+class Submission:
+    """Commands that are committed in one group.
+
+    Attributes:
+        commands: 1 to MAX_GROUP.
+        settle: Takes what becomes of them.
+        deadline_s: When nobody waits for them any more, by `time.monotonic`; None: never.
+        origin: What observers get to know of where they come from.
+        abandoned: Nobody waits for them any more: they are dropped if their group has not begun.
+            May be set from any thread.
+    """
+
     commands: Sequence[Command]
-    future: asyncio.Future[list[Outcome]]
-    deadline: float | None
-    origin: object
+    settle: Settle
+    deadline_s: float | None = None
+    origin: object = None
+    abandoned: bool = False
 
 
 class Engine:
     """Decides and commits commands, in the order in which they were submitted.
 
+    Make it on the event loop that it is to run on.
+
     Args:
         store: Where to commit.
-        catalogue: Tells the catalogue in force; asked once a group.
+        catalogue: Returns the catalogue in force; asked once a group.
         max_queued: Commands that may wait, at least 1; more are refused.
         clock_us: The time, microseconds since 1970 UTC.
         observer: Watches groups, if anyone does.
@@ -101,7 +118,10 @@ class Engine:
         self._max_queued = max_queued
         self._clock_us = clock_us
         self._observer = observer
-        self._queue: deque[_Submission] = deque()
+        self._loop = asyncio.get_running_loop()
+        self._handover = Handover(self._loop, self._take)
+        self._queue: deque[Submission] = deque()
+        self._lock = threading.Lock()
         self._queued = 0
         self._closed = False
         self._committing: asyncio.Task[None] | None = None
@@ -111,50 +131,83 @@ class Engine:
         """Commands that wait for their group to begin."""
         return self._queued
 
+    def enqueue(self, submission: Submission) -> None:
+        """Commit the commands of a submission, all in one group; `settle` takes their outcomes.
+
+        May be called from any thread. A submission that is abandoned, or whose deadline passes, before
+        its group begins is dropped, uncharged. Once its group has begun, it completes.
+
+        `settle` may be given an OverloadedError (nothing was charged; try again later) or a
+        StoreUnavailableError (it is unknown what was charged; try again with the same keys).
+
+        Raises:
+            OverloadedError: Nothing was charged, and `settle` is not called; try again later.
+        """
+        size = len(submission.commands)
+        assert 1 <= size <= MAX_GROUP
+        with self._lock:
+            if self._closed:
+                raise OverloadedError(
+                    "This server is shutting down and nothing was charged: send the request again,"
+                    " to another server or when it is back.",
+                    retry_delay_s=1.0,
+                    cause="draining",
+                )
+            if self._queued and self._queued + size > self._max_queued:
+                raise OverloadedError(
+                    "The server has more work than it can queue and nothing was charged: send the"
+                    " request again after the delay.",
+                    retry_delay_s=0.5,
+                )
+            self._queued += size
+            # Within the lock: `close` must find whatever was let in.
+            self._handover.post(submission)
+
     async def submit(
         self, commands: Sequence[Command], deadline: float | None = None
     ) -> list[Outcome]:
-        """Commit commands, all in one group, and return their outcomes once they are durable.
+        """Commit commands, and return their outcomes once they are durable: see `enqueue`.
 
-        A submission whose caller is cancelled, or whose deadline passes, before its group begins
-        is dropped, uncharged. Once its group has begun, it completes.
-
-        Args:
-            commands: 1 to MAX_GROUP.
-            deadline: By the event loop's clock, in seconds; None waits for ever.
+        Cancelling it abandons the submission.
 
         Raises:
             OverloadedError: Nothing was charged; try again later.
             StoreUnavailableError: It is unknown what was charged; try again with the same keys.
         """
-        assert 1 <= len(commands) <= MAX_GROUP
-        if self._closed:
-            raise OverloadedError(
-                "This server is shutting down and nothing was charged: send the request again, to"
-                " another server or when it is back.",
-                retry_delay_s=1.0,
-                cause="draining",
-            )
-        if self._queued and self._queued + len(commands) > self._max_queued:
-            raise OverloadedError(
-                "The server has more work than it can queue and nothing was charged: send the"
-                " request again after the delay.",
-                retry_delay_s=0.5,
-            )
-        loop = asyncio.get_running_loop()
-        origin = self._observer.origin() if self._observer is not None else None
-        submission = _Submission(commands, loop.create_future(), deadline, origin)
-        self._queue.append(submission)
-        self._queued += len(commands)
-        if self._committing is None:
-            self._committing = loop.create_task(self._commit_all())
-        return await submission.future
+        settled: asyncio.Future[list[Outcome]] = self._loop.create_future()
+
+        def settle(outcomes: Sequence[Outcome] | Exception) -> None:
+            if settled.done():
+                return
+            if isinstance(outcomes, Exception):
+                settled.set_exception(outcomes)
+            else:
+                settled.set_result(list(outcomes))
+
+        submission = Submission(commands, settle, deadline)
+        self.enqueue(submission)
+        try:
+            return await settled
+        except asyncio.CancelledError:
+            submission.abandoned = True
+            raise
 
     async def close(self) -> None:
         """Refuse new commands, and return when those that wait are committed."""
-        self._closed = True
-        if self._committing is not None:
-            await self._committing
+        with self._lock:
+            self._closed = True
+        # What was posted before has been delivered after a turn of the loop.
+        await asyncio.sleep(0)
+        while self._queued or self._committing is not None:
+            if self._committing is not None:
+                await self._committing
+            else:
+                await asyncio.sleep(0)
+
+    def _take(self, submission: Submission) -> None:
+        self._queue.append(submission)
+        if self._committing is None:
+            self._committing = self._loop.create_task(self._commit_all())
 
     async def _commit_all(self) -> None:
         try:
@@ -174,46 +227,51 @@ class Engine:
             queued = self._queued
             await asyncio.sleep(0)
 
-    def _next_group(self) -> list[_Submission]:
+    def _next_group(self) -> list[Submission]:
         """Take the submissions of the next group off the queue, without those nobody waits for."""
-        group: list[_Submission] = []
-        size = 0
-        now = asyncio.get_running_loop().time()
+        group: list[Submission] = []
+        late: list[Submission] = []
+        size = taken = 0
+        now = self._loop.time()
         while self._queue and size + len(self._queue[0].commands) <= MAX_GROUP:
             submission = self._queue.popleft()
-            self._queued -= len(submission.commands)
-            if submission.future.done():
+            taken += len(submission.commands)
+            if submission.abandoned:
                 continue
-            if submission.deadline is not None and submission.deadline <= now:
-                submission.future.set_exception(
-                    OverloadedError(
-                        "The deadline passed before the server came to the request and nothing"
-                        " was charged: send it again, with a longer deadline.",
-                        retry_delay_s=0.5,
-                        cause="deadline",
-                    )
-                )
+            if submission.deadline_s is not None and submission.deadline_s <= now:
+                late.append(submission)
                 continue
             group.append(submission)
             size += len(submission.commands)
+        with self._lock:
+            self._queued -= taken
+        for submission in late:
+            _settle(
+                submission,
+                OverloadedError(
+                    "The deadline passed before the server came to the request and nothing was"
+                    " charged: send it again, with a longer deadline.",
+                    retry_delay_s=0.5,
+                    cause="deadline",
+                ),
+            )
         return group
 
-    async def _commit(self, group: Sequence[_Submission]) -> None:
+    async def _commit(self, group: Sequence[Submission]) -> None:
         commands = [command for submission in group for command in submission.commands]
         started_s = time.perf_counter()
         try:
             decided = await self._store.commit(commands, self._rule())
         except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told
             for submission in group:
-                if not submission.future.done():
-                    submission.future.set_exception(error)
+                _settle(submission, error)
             return
         seconds = time.perf_counter() - started_s
-        outcomes = iter(decided)
+        begin = 0
         for submission in group:
-            mine = [next(outcomes) for _ in submission.commands]
-            if not submission.future.done():
-                submission.future.set_result(mine)
+            end = begin + len(submission.commands)
+            _settle(submission, decided[begin:end])
+            begin = end
         if self._observer is not None:
             origins = [submission.origin for submission in group]
             try:
@@ -226,3 +284,11 @@ class Engine:
         catalogue = self._catalogue()
         now_us = self._clock_us()
         return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)
+
+
+def _settle(submission: Submission, outcomes: Sequence[Outcome] | Exception) -> None:
+    try:
+        submission.settle(outcomes)
+    except Exception:
+        # One who cannot take its outcomes must not keep the others from theirs.
+        log.exception("The outcomes of a submission could not be taken.")

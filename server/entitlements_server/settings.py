@@ -78,11 +78,36 @@ class Settings(BaseSettings):
     max_in_flight: int = Field(
         4096, ge=1, le=1_000_000, description="Calls worked on at once; more are refused."
     )
+    transport: Literal["completion-queue", "threads"] = Field(
+        "completion-queue",
+        description="What serves calls: gRPC's completion queue, or a pool of threads, which is slower.",
+    )
+    max_connections: int = Field(
+        4096, ge=1, le=1_000_000, description="Connections at once; more are closed as they come."
+    )
     max_streams: int = Field(
-        8192,
+        256,
         ge=1,
         le=1_000_000,
-        description="Calls at once on one connection; more wait in the client or are refused.",
+        description="Calls at once on one connection; more wait in the client.",
+    )
+    max_streaming: int = Field(
+        1000, ge=1, le=1_000_000, description="Streaming calls at once; more are refused."
+    )
+    max_streaming_per_connection: int = Field(
+        16, ge=1, le=1_000_000, description="The same, of one connection."
+    )
+    max_unsent_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=2**40,
+        description="Answers that may wait to be sent, in bytes; beyond them calls are refused.",
+    )
+    max_unsent_bytes_per_connection: int = Field(
+        8 * 1024 * 1024, ge=1024 * 1024, le=2**40, description="The same, of one connection."
+    )
+    request_timeout_seconds: float = Field(
+        5, ge=0.1, le=3600, description="How long a call may wait for its request."
     )
     connection_age_seconds: float = Field(
         1800, ge=1, le=1e7, description="After how long a client is asked to connect anew."

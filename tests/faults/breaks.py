@@ -14,13 +14,13 @@ from unittest.mock import patch
 import apsw
 
 from entitlements_server import engine
+from entitlements_server.api import reporter, status
 from entitlements_server.ledger import decide as rules
 from entitlements_server.ledger import state
 from entitlements_server.ledger.catalogue import Access
 from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
-from entitlements_server.service import calls, status
 from entitlements_server.stores import memory
 from entitlements_server.stores.redis import writing as redis_writing
 from entitlements_server.stores.redis.node import LostError
@@ -220,14 +220,14 @@ def _calls_hoarded(change: Patch) -> None:
 
 def _refusals_hoarded(change: Patch) -> None:
     """What belongs to a call that failed ends with it."""
-    answer = calls.Calls._answer
+    failed = reporter.Reporter.failed
     hoard: list[bytearray] = []
 
     def hoarding(self: Any, *what: Any) -> Any:
         hoard.append(bytearray(b"x" * 2**15))
-        return answer(self, *what)
+        return failed(self, *what)
 
-    change(calls.Calls, "_answer", hoarding)
+    change(reporter.Reporter, "failed", hoarding)
 
 
 def _lost_reply_taken_for_success(change: Patch) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 from random import Random
 
+from entitlements_server.api.status import CODES
 from entitlements_server.engine import Engine, OverloadedError
 from entitlements_server.ledger.decide import Outcome, Refused, Replayed, denial
-from entitlements_server.service.status import CODES
 from entitlements_server.stores.port import Store, StoreUnavailableError
 from faults.records import (
     Answer,

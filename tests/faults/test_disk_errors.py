@@ -6,7 +6,7 @@ import apsw
 import grpc
 import pytest
 
-from entitlements_server import server
+from entitlements_server import app
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.disk import Disk, DiskLayer
 from faults.disk_errors import check, lose_power_after_failed_syncs
@@ -43,7 +43,7 @@ async def test_callers_are_told_store_unavailable_until_the_disk_is_well(
     async def open_store(_: str) -> SqliteStore:
         return await SqliteStore.open(tmp_path / "ledger.sqlite", vfs="told")
 
-    monkeypatch.setattr(server, "open_store", open_store)
+    monkeypatch.setattr(app, "open_store", open_store)
     async with serving() as api:
         await api.TopUp(user_id="ada", amount=5, idempotency_key="k-1")
         disk.fail = lambda call, _: error("hunter2") if call in ("write", "sync") else None

@@ -17,7 +17,7 @@ from rich.progress import (
 from entitlements_server.care.copying import Copied, CopyError
 from entitlements_server.care.copying import copy as copy_ledger
 from entitlements_server.cli.options import give_up
-from entitlements_server.logs import configure_logs
+from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.stores.opening import open_store
 from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
 

@@ -31,6 +31,10 @@ class MemoryStore:
         """See the port."""
         return self._state.account(user_id)
 
+    def known_account(self, user_id: str) -> Account | None:
+        """See the port."""
+        return self._state.account(user_id)
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See the port."""
         charge = self._state.charges.get((user_id, sequence))

@@ -58,6 +58,13 @@ class Store(Protocol):
         Sees every commit that returned before this call began. So do the other reads.
         """
 
+    def known_account(self, user_id: str) -> Account | None:
+        """Return an account without waiting, if this process alone owns the ledger and knows it.
+
+        Otherwise None: then `account` reads it. What is returned is durable and includes every commit that
+        has returned. May be called from any thread.
+        """
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """Read the transaction at one place of a user's history, or None beyond its end."""
 

@@ -114,6 +114,10 @@ class RedisStore:
             self._remember(account, text)
         return account
 
+    def known_account(self, user_id: str) -> Account | None:  # noqa: ARG002  # see the port
+        """See the port. Other servers may have written since this one has seen an account."""
+        return None
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See the port."""
         if sequence < 1:

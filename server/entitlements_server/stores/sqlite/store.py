@@ -83,7 +83,7 @@ class SqliteStore:
 
     async def account(self, user_id: str) -> Account:
         """See the port."""
-        account = self._known_account(user_id)
+        account = self.known_account(user_id)
         if account is None:
             epoch = self._epoch
             state = State()
@@ -91,9 +91,13 @@ class SqliteStore:
             await self._read(lambda database: database.load(needs, state))
             account = state.account(user_id)
             # A commit may have gone by; the account is as of this call's begin, but old now.
-            if epoch == self._epoch and not self._known_account(user_id):
+            if epoch == self._epoch and not self.known_account(user_id):
                 self._remember(account)
         return account
+
+    def known_account(self, user_id: str) -> Account | None:
+        """See the port."""
+        return self._cache.get(user_id) or self._tail.account(user_id)
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See the port."""
@@ -262,9 +266,6 @@ class SqliteStore:
         if not self._connections.is_open:
             await self._in_turn(_nothing)
         return await self._connections.read(work)
-
-    def _known_account(self, user_id: str) -> Account | None:
-        return self._cache.get(user_id) or self._tail.account(user_id)
 
     def _remember(self, account: Account) -> None:
         self._cache[account.user_id] = account

@@ -1,0 +1,14 @@
+"""The gRPC service: translates messages to commands and outcomes to messages. It has no rules.
+
+| module | what it is for |
+|---|---|
+| `dispatcher.py` | takes every call: who calls, may they, is there room; then runs it |
+| `call.py` | one call, from its first header to its end |
+| `routes.py` | which methods there are, who may call them, how their requests are read |
+| `servicer.py` | the eleven RPCs |
+| `translate.py`, `paging.py` | values as messages, and pages of a history |
+| `auth.py`, `rate_limit.py` | who is calling, and how often |
+| `admission.py` | whether there is room for a call |
+| `errors.py`, `status.py` | what is rejected before a call is read, and the one table from errors to codes |
+| `health.py`, `reflection.py` | gRPC's own services |
+"""

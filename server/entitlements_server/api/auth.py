@@ -1,0 +1,177 @@
+"""Who is calling, and whether they may: credentials, roles and rates."""
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+
+from entitlements_server.api.errors import (
+    PermissionDeniedError,
+    RateLimitedError,
+    UnauthenticatedError,
+)
+from entitlements_server.api.rate_limit import Bucket
+from entitlements_server.callers import Caller, Role, token_hash
+from entitlements_server.transport.interface import Metadata
+
+_SCHEME = "bearer "
+_MAX_TOKEN_LENGTH = 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A caller that was recognised, and the bucket that counts its calls, if it has a rate."""
+
+    caller: Caller
+    bucket: Bucket | None
+
+
+_NOBODY = Caller(name="", roles=frozenset())
+
+
+class Auth:
+    """Recognises callers and holds them to their roles and rates.
+
+    Args:
+        callers: Those who may call. None at all: everyone may do everything, without a name.
+        rate: Calls a second of a caller without a rate of its own; 0: unlimited.
+        burst: Calls at once, likewise; 0: those of one second.
+        clock: Seconds since 1970 UTC, for what expires.
+        steady_clock: Seconds that never go back, for rates.
+
+    Attributes:
+        nobody: Who calls a method that is open to all.
+    """
+
+    def __init__(
+        self,
+        callers: Sequence[Caller] = (),
+        *,
+        rate: float = 0,
+        burst: int = 0,
+        clock: Callable[[], float] = time.time,
+        steady_clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._steady_clock = steady_clock
+        self._identities: tuple[Identity, ...] = ()
+        self._certificates: Mapping[str, Identity] = {}
+        self._tokens: Mapping[bytes, Identity] = {}
+        self._secret = os.urandom(32)
+        self.nobody = Identity(_NOBODY, None)
+        self._everyone: Identity | None = None
+        self.replace(callers)
+
+    def replace(self, callers: Sequence[Caller]) -> None:
+        """Let other callers in from now on. Who keeps its rate keeps its bucket."""
+        before = {one.caller.name: one.bucket for one in self._identities}
+        self._identities = tuple(
+            Identity(caller, self._bucket(caller, before.get(caller.name))) for caller in callers
+        )
+        self._certificates = {
+            one.caller.certificate: one for one in self._identities if one.caller.certificate
+        }
+        self._tokens = {
+            self._index(digest): one
+            for one in self._identities
+            for digest in one.caller.token_hashes
+        }
+        everyone = Caller(name="", roles=frozenset(Role))
+        self._everyone = None if callers else Identity(everyone, self._bucket(everyone, None))
+
+    @property
+    def has_callers(self) -> bool:
+        """Whether anyone is listed: if not, everyone may call."""
+        return bool(self._identities)
+
+    def by_token(self, metadata: Metadata) -> Identity | None:
+        """Recognise a caller by the bearer token in `metadata`.
+
+        Returns:
+            Who it is; None if there is no token and a client certificate may tell.
+
+        Raises:
+            UnauthenticatedError: There is neither, or the token is not known or has expired.
+        """
+        if self._everyone is not None:
+            return self._everyone
+        header: str | bytes | None = None
+        for key, value in metadata:
+            if key == "authorization":
+                if header is not None:
+                    raise UnauthenticatedError("The call's credentials cannot be read")
+                header = value
+        if header is None:
+            if self._certificates:
+                return None
+            raise UnauthenticatedError("The call has no credentials")
+        return self._in_time(self._of_header(header))
+
+    def by_certificate(self, auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
+        """Recognise a caller by the client certificate that gRPC has verified.
+
+        Raises:
+            UnauthenticatedError: It is nobody's, or has expired.
+        """
+        names = auth_context.get("x509_subject_alternative_name") or auth_context.get(
+            "x509_common_name", ()
+        )
+        for name in names:
+            found = self._certificates.get(name.decode("utf-8", "replace"))
+            if found is not None:
+                return self._in_time(found)
+        raise UnauthenticatedError("The call has no credentials that are known here")
+
+    def admit(self, identity: Identity, role: Role | None) -> None:
+        """Hold a caller to its roles, then to its rate.
+
+        Args:
+            identity: Who calls.
+            role: What the method takes; None: being a caller is enough.
+
+        Raises:
+            PermissionDeniedError: The caller does not have the role.
+            RateLimitedError: The caller is over its rate.
+        """
+        if role is not None and role not in identity.caller.roles:
+            raise PermissionDeniedError(identity.caller.name, role)
+        if identity.bucket is not None:
+            delay = identity.bucket.take(self._steady_clock())
+            if delay:
+                raise RateLimitedError(identity.caller.name, delay)
+
+    def _of_header(self, header: str | bytes) -> Identity:
+        if not isinstance(header, str) or len(header) > _MAX_TOKEN_LENGTH:
+            raise UnauthenticatedError("The call's credentials cannot be read")
+        token = header[len(_SCHEME) :]
+        if header[: len(_SCHEME)].lower() != _SCHEME or not token:
+            raise UnauthenticatedError("The call's credentials cannot be read")
+        found = self._tokens.get(self._index(token_hash(token)))
+        if found is None:
+            raise UnauthenticatedError("The call's token is not known here")
+        return found
+
+    def _index(self, digest: bytes) -> bytes:
+        """Return where a token is looked up: under a keyed hash, whose timing reveals nothing.
+
+        One look-up a call, however many callers there are, and for a wrong token, too.
+        """
+        return blake2b(digest, key=self._secret, digest_size=16).digest()
+
+    def _in_time(self, identity: Identity) -> Identity:
+        expires_s = identity.caller.expires_s
+        if expires_s is not None and self._clock() >= expires_s:
+            raise UnauthenticatedError("The call's credentials have expired")
+        return identity
+
+    def _bucket(self, caller: Caller, before: Bucket | None) -> Bucket | None:
+        rate = self._rate if caller.rate is None else caller.rate
+        burst = self._burst if caller.burst is None else caller.burst
+        if not rate:
+            return None
+        bucket = Bucket(rate, burst or max(rate, 1), filled_at=self._steady_clock())
+        same = before is not None and (before.rate, before.burst) == (bucket.rate, bucket.burst)
+        return before if same else bucket

@@ -1,0 +1,88 @@
+"""The one way into the server: every call of every service passes here, before it is read.
+
+It is the only taker of calls, so nothing is reachable beside it.
+"""
+
+from collections.abc import Callable, Mapping
+
+from entitlements_server.api.admission import Admission, Bounds, Kind
+from entitlements_server.api.auth import Auth, Identity
+from entitlements_server.api.errors import NoSuchMethodError
+from entitlements_server.api.reporter import Reporter
+from entitlements_server.api.route import Route
+from entitlements_server.api.session import Serving, Session
+from entitlements_server.engine import Engine
+from entitlements_server.handover import Handover
+from entitlements_server.transport.interface import IncomingCall
+
+
+class Dispatcher:
+    """Lets calls in: who calls, may they, and is there room; see transport.interface.CallDispatcher.
+
+    Make it on the event loop that the engine runs on.
+
+    Args:
+        routes: By exact path, as in `/package.Service/Method`. Any other path is unknown.
+        auth: Recognises callers.
+        engine: Commits writes.
+        reporter: Reports calls that end.
+        bounds: How much there is room for.
+    """
+
+    def __init__(
+        self,
+        routes: Mapping[str, Route],
+        auth: Auth,
+        engine: Engine,
+        reporter: Reporter,
+        bounds: Bounds,
+        *,
+        to_loop: Handover[Callable[[], None]],
+    ) -> None:
+        self._routes = routes
+        self._auth = auth
+        self._admission = Admission(bounds)
+        self._serving = Serving(engine, reporter, to_loop, self._over)
+        self._streaming: set[Session] = set()
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are begun and not over."""
+        return self._admission.in_flight
+
+    def begin(self, call: IncomingCall) -> Session:
+        """See CallDispatcher."""
+        route = self._routes.get(call.path)
+        session = Session(call, route, self._serving)
+        try:
+            identity = session.identity = self._identify(route, call)
+            if route is None:
+                raise NoSuchMethodError  # noqa: TRY301  # answered like all others
+            if not route.open:
+                self._auth.admit(identity, route.role)
+            session.ticket = self._admission.enter(route.kind, call)
+            session.begin()
+        except Exception as error:  # noqa: BLE001  # the caller gets a status, whatever it is
+            session.reject(error)
+            return session
+        if route.kind is Kind.STREAMING:
+            self._streaming.add(session)
+        return session
+
+    def leave(self) -> None:
+        """Shed new work from here on, and end the calls that would go on for ever."""
+        self._admission.leaving = True
+        for session in tuple(self._streaming):
+            session.leave()
+
+    def _identify(self, route: Route | None, call: IncomingCall) -> Identity:
+        if route is not None and route.open:
+            return self._auth.nobody
+        identity = self._auth.by_token(call.metadata)
+        return self._auth.by_certificate(call.auth_context()) if identity is None else identity
+
+    def _over(self, session: Session) -> None:
+        if session.ticket is not None:
+            assert session.route is not None
+            self._admission.exit(session.route.kind, session.ticket)
+            self._streaming.discard(session)

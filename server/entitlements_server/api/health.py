@@ -1,0 +1,168 @@
+"""`grpc.health.v1.Health`, open to all, and what keeps it in step with the store."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+
+import structlog
+from grpc_health.v1 import health, health_pb2
+
+from entitlements_server.api.admission import Kind
+from entitlements_server.api.errors import RequestMissingError, UnknownServiceError
+from entitlements_server.api.route import Call, Route, StreamCall
+from entitlements_server.api.translate import read_message
+from entitlements_server.stores.port import Store, StoreUnavailableError
+
+log = structlog.get_logger()
+
+SERVICE = health.SERVICE_NAME
+"""Full name of the service."""
+
+_PING_S = 1.0
+_PING_TIMEOUT_S = 5.0
+
+Status = int
+"""A ServingStatus."""
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+
+
+class Health:
+    """Knows whether the server serves, and reports it to those who ask and those who watch.
+
+    Its methods may be called from any thread.
+
+    Args:
+        services: By full name; the empty name is the server as a whole.
+    """
+
+    def __init__(self, services: Sequence[str]) -> None:
+        self._statuses: dict[str, Status] = dict.fromkeys(services, _SERVING)
+        self._watches: set[_Watch] = set()
+        self._lock = threading.Lock()
+        self._leaving = False
+
+    def routes(self) -> dict[str, Route]:
+        """Return the routes of the service."""
+        return {
+            f"/{SERVICE}/Check": Route(open=True, kind=Kind.OPEN, serve=self._check),
+            f"/{SERVICE}/Watch": Route(open=True, kind=Kind.STREAMING, stream=self._watch),
+        }
+
+    def set(self, *, serving: bool) -> None:
+        """Say from here on whether the server serves."""
+        with self._lock:
+            if self._leaving:
+                return
+            self._say(_SERVING if serving else _NOT_SERVING)
+
+    def leave(self) -> None:
+        """Say NOT_SERVING from here on, whatever is set later."""
+        with self._lock:
+            self._leaving = True
+            self._say(_NOT_SERVING)
+
+    def _say(self, status: Status) -> None:
+        self._statuses = dict.fromkeys(self._statuses, status)
+        for watch in self._watches:
+            watch.update(self._statuses.get(watch.service, _SERVICE_UNKNOWN))
+
+    def _check(self, data: bytes, _: Call) -> health_pb2.HealthCheckResponse:
+        service = read_message(health_pb2.HealthCheckRequest, data).service
+        status = self._statuses.get(service)
+        if status is None:
+            raise UnknownServiceError(service)
+        return health_pb2.HealthCheckResponse(status=status)  # type: ignore[arg-type]
+
+    def _watch(self, call: StreamCall) -> "_Watch":
+        return _Watch(call, self)
+
+    def join(self, watch: "_Watch") -> None:
+        """Let a watch know what there is to know from here on."""
+        with self._lock:
+            self._watches.add(watch)
+            watch.update(self._statuses.get(watch.service, _SERVICE_UNKNOWN))
+
+    def part(self, watch: "_Watch") -> None:
+        """Forget a watch."""
+        with self._lock:
+            self._watches.discard(watch)
+
+
+class _Watch:
+    """A watch of health. A slow reader misses changes in between, and never the last one."""
+
+    def __init__(self, call: StreamCall, of: Health) -> None:
+        self.service = ""
+        self._call = call
+        self._of = of
+        self._lock = threading.Lock()
+        self._latest: Status | None = None
+        self._said: Status | None = None
+        self._sending = False
+
+    def update(self, status: Status) -> None:
+        """Report a status, now or when the message before it has left."""
+        with self._lock:
+            self._latest = status
+            if not self._sending:
+                self._send()
+
+    def received(self, message: bytes) -> None:
+        """See Stream."""
+        self.service = read_message(health_pb2.HealthCheckRequest, message).service
+        self._of.join(self)
+
+    def half_closed(self) -> None:
+        """See Stream. Only a call without its one request comes here."""
+        raise RequestMissingError
+
+    def sent(self) -> None:
+        """See Stream."""
+        with self._lock:
+            self._sending = False
+            self._send()
+
+    def ended(self) -> None:
+        """See Stream."""
+        self._of.part(self)
+
+    def _send(self) -> None:
+        if self._latest is not None and self._latest != self._said:
+            self._said = self._latest
+            self._sending = True
+            response = health_pb2.HealthCheckResponse(status=self._latest)
+            self._call.send(response.SerializeToString())
+
+
+async def monitor(store: Store, of: Health, report: Callable[[bool], None]) -> None:
+    """Ping the store every second, for ever, and set the health accordingly.
+
+    Args:
+        store: What has to be reached.
+        of: What callers are told.
+        report: Called with the result of every ping.
+    """
+    known = None
+    while True:
+        cause = ""
+        try:
+            await asyncio.wait_for(store.ping(), _PING_TIMEOUT_S)
+        except (StoreUnavailableError, TimeoutError) as error:
+            cause = repr(error.__cause__ or error)
+        serving = not cause
+        report(serving)
+        if serving != known:
+            if cause:
+                log.warning(
+                    "The ledger cannot be reached, so health is NOT_SERVING until it can: mend its"
+                    " disk or its Redis; the server goes on trying.",
+                    cause=cause,
+                )
+            elif known is not None:
+                log.warning("The ledger can be reached again, so health is SERVING.")
+            of.set(serving=serving)
+            known = serving
+        await asyncio.sleep(_PING_S)

@@ -1,0 +1,42 @@
+"""Rates: how many calls a second a caller may make."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class Bucket:
+    """A token bucket: `rate` calls a second, up to `burst` at once.
+
+    Raises:
+        ValueError: The rate is not above 0, or the burst below 1.
+    """
+
+    rate: float
+    burst: float
+    level: float = 0
+    filled_at: float = 0
+
+    def __post_init__(self) -> None:
+        if self.rate <= 0 or self.burst < 1:
+            raise ValueError("A rate is above 0 and a burst at least 1.")
+        self.level = self.burst
+
+    def take(self, now: float) -> float:
+        """Take one call out.
+
+        Args:
+            now: The time in seconds, by a clock that never goes back.
+
+        Returns:
+            0 if there was one, otherwise in how many seconds there will be.
+        """
+        self.level = min(self.burst, self.level + (now - self.filled_at) * self.rate)
+        self.filled_at = now
+        if self.level >= 1:
+            self.level -= 1
+            return 0
+        return (1 - self.level) / self.rate
+
+    def owe(self, calls: int) -> None:
+        """Take more out of it than there is: what follows has to wait."""
+        self.level -= calls

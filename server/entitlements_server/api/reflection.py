@@ -1,0 +1,82 @@
+"""Reflection, so that grpcurl and ghz need no proto files."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from google.protobuf import descriptor_pool
+from google.protobuf.descriptor import FileDescriptor
+from google.rpc import error_details_pb2  # noqa: F401  # so that details of errors show decoded
+from grpc_reflection.v1alpha import reflection, reflection_pb2
+
+from entitlements_server.api.admission import Kind
+from entitlements_server.api.route import Route, StreamCall
+from entitlements_server.api.translate import read_message
+
+PATH = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
+"""Of the one method."""
+
+
+def reflection_routes(
+    services: Iterable[str], who: Literal["callers", "open", "off"]
+) -> dict[str, Route]:
+    """Return the route of reflection, for callers, for all, or none.
+
+    Args:
+        services: What callers can look up, with every message type of this program.
+        who: Who may ask.
+    """
+    if who == "off":
+        return {}
+    names = (*services, reflection.SERVICE_NAME)
+    answers = reflection.ReflectionServicer(names, pool=_MethodFindingPool())
+
+    def begin(call: StreamCall) -> _Reflection:
+        return _Reflection(call, answers)
+
+    return {PATH: Route(open=who == "open", kind=Kind.STREAMING, stream=begin)}
+
+
+class _Reflection:
+    """Answers one question after the other; the next one is read when the answer has left."""
+
+    def __init__(self, call: StreamCall, answers: Any) -> None:
+        self._call = call
+        self._answers = answers
+
+    def received(self, message: bytes) -> None:
+        """See Stream."""
+        request = read_message(reflection_pb2.ServerReflectionRequest, message)
+        for response in self._answers.ServerReflectionInfo(iter((request,)), None):
+            self._call.send(response.SerializeToString())
+
+    def half_closed(self) -> None:
+        """See Stream."""
+        self._call.finish()
+
+    def sent(self) -> None:
+        """See Stream."""
+        self._call.receive()
+
+    def ended(self) -> None:
+        """See Stream."""
+
+
+class _MethodFindingPool:
+    """The default pool, which finds files by the names of methods, too: ghz asks for those."""
+
+    def __init__(self) -> None:
+        self._pool = descriptor_pool.Default()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def FindFileContainingSymbol(self, symbol: str) -> FileDescriptor:  # noqa: N802  # its name
+        try:
+            return self._pool.FindFileContainingSymbol(symbol)
+        except KeyError:
+            service, _, method = symbol.rpartition(".")
+            return (
+                self._pool.FindServiceByName(service)
+                .methods_by_name[method]
+                .containing_service.file
+            )

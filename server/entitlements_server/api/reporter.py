@@ -1,0 +1,127 @@
+"""What is told of a call when it ends: to the caller, the metrics, the trace and the log."""
+
+import secrets
+import time
+
+import structlog
+
+from entitlements_server.api.errors import NoSuchMethodError, RateLimitedError, RefusedError
+from entitlements_server.api.status import is_known, status_of
+from entitlements_server.engine import OverloadedError
+from entitlements_server.instrumentation.interface import (
+    CallObserver,
+    NoObserver,
+    Span,
+    Tracer,
+    request_id_of,
+)
+from entitlements_server.instrumentation.logs import Throttle
+from entitlements_server.transport.interface import CallStatus, IncomingCall
+
+log = structlog.get_logger()
+
+REQUEST_ID_KEY = "x-request-id"
+"""The metadata in which a call may bring its request id, and in which an error has it."""
+
+
+class Reporter:
+    """Reports calls. Its methods may be called from any thread.
+
+    Args:
+        observer: Watches calls end.
+        tracer: Traces calls; None: no traces.
+        log_calls: Whether every call gets a line in the log.
+    """
+
+    def __init__(
+        self,
+        observer: CallObserver | None = None,
+        tracer: Tracer | None = None,
+        *,
+        log_calls: bool = False,
+    ) -> None:
+        self._observer = observer or NoObserver()
+        self._tracer = tracer
+        self._log_calls = log_calls
+        self._rejections = Throttle(lines=20, seconds=10.0)
+
+    def begin_span(self, method: str, call: IncomingCall) -> Span | None:
+        """Begin the span of a call, if calls are traced."""
+        return self._tracer.begin(method, call.metadata) if self._tracer is not None else None
+
+    def failed(
+        self, error: Exception, method: str, caller: str, call: IncomingCall
+    ) -> tuple[CallStatus, str]:
+        """Return how a call ends that failed, and its request id; report what went wrong."""
+        request_id = request_id_of(call.metadata) or secrets.token_hex(8)
+        if not is_known(error):
+            log.error(
+                "A call failed unforeseen.",
+                reference=request_id,
+                method=method,
+                caller=caller,
+                exc_info=error,
+            )
+        elif isinstance(error, RefusedError | OverloadedError):
+            self._report_rejection(error, method, caller, call, request_id)
+        status = status_of(error, request_id)
+        trailers = (*status.trailers, (REQUEST_ID_KEY, request_id))
+        return CallStatus(status.code, status.message, trailers), request_id
+
+    def ended(
+        self,
+        method: str,
+        code: str,
+        started_s: float,
+        *,
+        caller: str,
+        call: IncomingCall,
+        span: Span | None,
+        request_id: str = "",
+    ) -> None:
+        """Report a call that has its status.
+
+        Args:
+            method: As in `package.Service/Method`, or UNKNOWN_METHOD.
+            code: Name of its status code.
+            started_s: When its headers came, by the performance counter.
+            caller: Name of its caller, or empty.
+            call: The call.
+            span: Its span, if it has one.
+            request_id: What it is called where it failed.
+        """
+        seconds = time.perf_counter() - started_s
+        self._observer.call_ended(method, code, seconds)
+        if span is not None:
+            span.end(code)
+        if self._log_calls:
+            log.info(
+                "A call ended.",
+                method=method,
+                code=code,
+                caller=caller,
+                milliseconds=round(seconds * 1000, 3),
+                request_id=request_id or request_id_of(call.metadata),
+            )
+
+    def _report_rejection(
+        self, error: Exception, method: str, caller: str, call: IncomingCall, request_id: str
+    ) -> None:
+        if isinstance(error, NoSuchMethodError):
+            return  # Tools probe for newer services; the metrics count it.
+        if isinstance(error, OverloadedError):
+            self._observer.call_shed(error.cause)
+        elif isinstance(error, RateLimitedError):
+            self._observer.call_shed("rate")
+        # A flood of rejections must not become a flood of lines.
+        kept_back = self._rejections.ask(type(error).__name__)
+        if kept_back is not None:
+            log.warning(
+                "A call was rejected.",
+                reason=str(error),
+                method=method,
+                caller=caller,
+                peer=call.peer(),
+                request_id=request_id,
+                similar_lines_kept_back=kept_back,
+            )

@@ -1,0 +1,195 @@
+"""The wiring: from settings to a server that serves, and back down again."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import structlog
+
+from entitlements_server.api.admission import Bounds
+from entitlements_server.api.auth import Auth
+from entitlements_server.api.dispatcher import Dispatcher
+from entitlements_server.api.health import SERVICE as HEALTH
+from entitlements_server.api.health import Health, monitor
+from entitlements_server.api.reflection import reflection_routes
+from entitlements_server.api.reporter import Reporter
+from entitlements_server.api.routes import SERVICE, service_routes
+from entitlements_server.api.servicer import Servicer
+from entitlements_server.callers import Caller
+from entitlements_server.catalogue_file import CatalogueInForce
+from entitlements_server.engine import Engine
+from entitlements_server.handover import Handover
+from entitlements_server.instrumentation import engine_observer, tracing_of
+from entitlements_server.instrumentation.metrics import Metrics, MetricsListenError
+from entitlements_server.settings import Settings, SettingsError
+from entitlements_server.stores.opening import open_store
+from entitlements_server.transport.address import ListenError, require_safe
+from entitlements_server.transport.opening import open_transport
+from entitlements_server.transport.options import Limits
+from entitlements_server.transport.tls import CertificateInForce, certificate_of
+
+log = structlog.get_logger()
+
+Reread = Callable[[], Sequence[Caller]]
+"""Reads the callers anew. May raise SettingsError."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that serves.
+
+    Attributes:
+        address: Where it listens, as HOST:PORT with the real port.
+        metrics_address: Where its metrics are, likewise, or empty.
+        catalogue: The catalogue in force.
+        auth: Knows the callers.
+        certificate: The TLS certificate in force, if there is one.
+        metrics: What is measured, if anything is.
+        reread: Reads the callers anew, if they come from a file.
+    """
+
+    address: str
+    metrics_address: str
+    catalogue: CatalogueInForce
+    auth: Auth
+    certificate: CertificateInForce | None
+    metrics: Metrics | None
+    reread: Reread | None
+
+    def reload(self) -> None:
+        """Read catalogue, callers and certificates again. What is broken leaves the old in force.
+
+        Other settings need a restart.
+        """
+        taken = {"catalogue": self.catalogue.reload()}
+        if self.reread is not None:
+            taken["callers"] = self._reload_callers(self.reread)
+        if self.certificate is not None:
+            taken["certificate"] = self.certificate.reload()
+        if self.metrics is not None:
+            for what, was_taken in taken.items():
+                self.metrics.reloaded(what, taken=was_taken)
+            if self.certificate is not None:
+                self.metrics.certificate_expires(self.certificate.expires_s)
+
+    def _reload_callers(self, reread: Reread) -> bool:
+        try:
+            callers = reread()
+        except SettingsError as error:
+            problem = str(error)
+        else:
+            if callers or not self.auth.has_callers:
+                self.auth.replace(callers)
+                log.info("The callers were read again.", callers=len(callers))
+                return True
+            problem = "There are none left, which would let everyone in: that takes a restart."
+        log.warning("The new callers were not taken; the old ones stay in force.", reason=problem)
+        return False
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, callers: Sequence[Caller] = (), reread: Reread | None = None
+) -> AsyncIterator[RunningServer]:
+    """Serve while the block runs; then finish what is in flight and close the store.
+
+    Args:
+        settings: How.
+        callers: Who may call; none: everyone.
+        reread: Reads the callers anew, for `reload`.
+
+    Raises:
+        SettingsError: Traces are wanted and the extra for them is not installed.
+        CatalogueFileError: The catalogue file is none.
+        StoreConfigurationError: The store cannot be opened.
+        ListenError: The address cannot or must not be listened on.
+    """
+    require_safe(settings, callers)
+    certificate = certificate_of(settings)
+    catalogue = CatalogueInForce(settings.catalogue)
+    metrics = Metrics() if settings.metrics_listen else None
+    async with AsyncExitStack() as stack:
+        tracing = tracing_of(settings)
+        if tracing is not None:
+            stack.callback(tracing.close)
+        store = await open_store(settings.store)
+        stack.push_async_callback(store.close)
+        engine = Engine(
+            store,
+            catalogue,
+            max_queued=settings.max_queued,
+            observer=engine_observer(metrics, tracing),
+        )
+        auth = Auth(callers, rate=settings.rate, burst=settings.burst)
+        health = Health(("", SERVICE))
+        dispatcher = Dispatcher(
+            {
+                **service_routes(Servicer(store, catalogue)),
+                **health.routes(),
+                **reflection_routes((SERVICE, HEALTH), settings.reflection),
+            },
+            auth,
+            engine,
+            Reporter(metrics, tracing, log_calls=settings.log_calls),
+            _bounds(settings),
+            to_loop=Handover(asyncio.get_running_loop(), _call),
+        )
+        metrics_address = ""
+        if metrics is not None and settings.metrics_listen is not None:
+            metrics.watch(queue_depth=lambda: engine.queued, in_flight=lambda: dispatcher.in_flight)
+            metrics.certificate_expires(certificate.expires_s if certificate else 0)
+            try:
+                metrics_address = stack.enter_context(metrics.served(settings.metrics_listen))
+            except MetricsListenError as error:
+                raise ListenError(str(error)) from error
+        transport = await open_transport(
+            settings.transport,
+            dispatcher,
+            settings.listen,
+            certificate.credentials() if certificate else None,
+            _limits(settings),
+        )
+        report = metrics.store_is_up if metrics is not None else lambda _: None
+        monitoring = asyncio.create_task(monitor(store, health, report))
+        log.info(
+            "The server has started.",
+            address=transport.address,
+            transport=transport.name,
+            tls=certificate is not None,
+        )
+        try:
+            yield RunningServer(
+                transport.address, metrics_address, catalogue, auth, certificate, metrics, reread
+            )
+        finally:
+            log.info("The server is stopping.")
+            monitoring.cancel()
+            health.leave()
+            dispatcher.leave()
+            await transport.stop(settings.drain_seconds)
+            await engine.close()
+
+
+def _bounds(settings: Settings) -> Bounds:
+    return Bounds(
+        max_in_flight=settings.max_in_flight,
+        max_streaming=settings.max_streaming,
+        max_streaming_per_connection=settings.max_streaming_per_connection,
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    return Limits(
+        max_connections=settings.max_connections,
+        max_streams=settings.max_streams,
+        connection_age_s=settings.connection_age_seconds,
+        connection_grace_s=settings.drain_seconds,
+        request_timeout_s=settings.request_timeout_seconds,
+        max_unsent_bytes=settings.max_unsent_bytes,
+        max_unsent_bytes_per_connection=settings.max_unsent_bytes_per_connection,
+    )
+
+
+def _call(function: Callable[[], None]) -> None:
+    function()

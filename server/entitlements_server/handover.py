@@ -1,0 +1,40 @@
+"""From any thread to the event loop, with one wake-up for a whole burst."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+_Item = TypeVar("_Item")
+
+
+class Handover(Generic[_Item]):
+    """Hands items to the event loop in the order in which they were posted.
+
+    Waking a loop costs a system call. So only the first item after a delivery wakes it, and the others
+    of the burst are delivered along with it.
+
+    Args:
+        loop: Where to deliver.
+        take: Called on the loop with one item after the other. Must not raise.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, take: Callable[[_Item], None]) -> None:
+        self._loop = loop
+        self._take = take
+        self._items: deque[_Item] = deque()
+        self._woken = False
+
+    def post(self, item: _Item) -> None:
+        """Hand an item over. May be called from any thread."""
+        self._items.append(item)
+        if not self._woken:
+            self._woken = True
+            self._loop.call_soon_threadsafe(self._deliver)
+
+    def _deliver(self) -> None:
+        # Before the first item is taken: whatever is posted from here on wakes the loop again.
+        self._woken = False
+        items = self._items
+        for _ in range(len(items)):
+            self._take(items.popleft())

@@ -1,0 +1,212 @@
+"""Metrics for Prometheus: calls under the names of OpenTelemetry's RPC conventions, and the ledger.
+
+Labels are bounded: methods are those of the server, features those of its catalogue.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
+
+from entitlements_server.instrumentation.interface import SHED_CAUSES
+from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
+from entitlements_server.ledger.values import Kind, Status, Transaction
+
+_CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
+"""As OpenTelemetry's RPC conventions advise, in seconds."""
+
+_COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
+_GROUP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+SERVER_ERRORS = frozenset(
+    ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
+)
+"""The codes that the conventions count as errors of a server."""
+
+
+# Prometheus finds out itself when a counter began anew; it would be one series more for each.
+disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+class MetricsListenError(Exception):
+    """The address for metrics cannot be listened on."""
+
+
+class Metrics:
+    """Everything that is measured. Watches calls and groups; see `interface.py`, `engine.py`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+        duration = Histogram(
+            "rpc_server_call_duration_seconds",
+            "Time from a call's arrival to its status.",
+            ("rpc_system_name", "rpc_method", "rpc_response_status_code", "error_type"),
+            buckets=_CALL_BUCKETS,
+            registry=self.registry,
+        )
+
+        # The children are looked up by us: labels() checks and joins its arguments each time.
+        @cache
+        def of_call(method: str, code: str) -> Callable[[float], None]:
+            error = code if code in SERVER_ERRORS else ""
+            return duration.labels("grpc", method, code, error).observe
+
+        self._of_call = of_call
+        self._charges = self._by_feature("charges", "Successful charges, free ones included.")
+        self._denials = self._by_feature("denials", "Charges denied for a balance too small.")
+        self._consumed = self._by_feature("tokens_consumed", "Tokens charged.")
+        self._replays = self._count(
+            "replays", "Writes answered with the transaction they made before."
+        )
+        self._refunds = self._count("refunds", "Refunds.")
+        self._refunded = self._count("tokens_refunded", "Tokens given back.")
+        self._top_ups = self._count("top_ups", "Top-ups.")
+        self._topped_up = self._count("tokens_topped_up", "Tokens added by top-ups.")
+        self._adjustments = self._count("adjustments", "Balances set.")
+        self._group_size = Histogram(
+            "entitlements_group_size",
+            "Commands committed together.",
+            buckets=_GROUP_BUCKETS,
+            registry=self.registry,
+        )
+        self._commit = Histogram(
+            "entitlements_commit_duration_seconds",
+            "Time to decide a group and make it durable.",
+            buckets=_COMMIT_BUCKETS,
+            registry=self.registry,
+        )
+        shed = Counter(
+            "entitlements_shed_calls",
+            "Calls shed under load, by cause.",
+            ("cause",),
+            registry=self.registry,
+        )
+        self._shed = {cause: shed.labels(cause) for cause in SHED_CAUSES}
+        reloads = Counter(
+            "entitlements_reloads",
+            "Files read again, by what they hold and whether that was taken.",
+            ("what", "result"),
+            registry=self.registry,
+        )
+        self._reloads = {
+            (what, taken): reloads.labels(what, "taken" if taken else "refused")
+            for what in ("callers", "catalogue", "certificate")
+            for taken in (True, False)
+        }
+        self._store_up = Gauge(
+            "entitlements_store_up", "1 while the store can be reached.", registry=self.registry
+        )
+        self._certificate_expiry = Gauge(
+            "entitlements_certificate_expiry_timestamp_seconds",
+            "When the TLS certificate in use expires, seconds since 1970 UTC; 0 without TLS.",
+            registry=self.registry,
+        )
+
+    def watch(self, *, queue_depth: Callable[[], int], in_flight: Callable[[], int]) -> None:
+        """Show two figures as they are whenever someone asks."""
+        for name, text, figure in (
+            ("queue_depth", "Commands that wait for their group.", queue_depth),
+            ("calls_in_flight", "Calls being worked on.", in_flight),
+        ):
+            gauge = Gauge(f"entitlements_{name}", text, registry=self.registry)
+            gauge.set_function(figure)
+
+    def call_ended(self, method: str, code: str, seconds: float) -> None:
+        """See CallObserver."""
+        self._of_call(method, code)(seconds)
+
+    def call_shed(self, cause: str) -> None:
+        """See CallObserver."""
+        self._shed[cause].inc()
+
+    def committed(self, outcomes: Sequence[Outcome], _: Sequence[object], seconds: float) -> None:
+        """See engine.Observer."""
+        self._group_size.observe(len(outcomes))
+        self._commit.observe(seconds)
+        replays = 0
+        charges: dict[str, list[int]] = {}
+        for outcome in outcomes:
+            if isinstance(outcome, Replayed):
+                replays += 1
+            elif isinstance(outcome, Recorded):
+                transaction = outcome.transaction
+                if transaction.kind is Kind.CONSUME and transaction.status is Status.SUCCESS:
+                    # One update a feature and group, not one a charge.
+                    sums = charges.setdefault(transaction.feature, [0, 0])
+                    sums[0] += 1
+                    sums[1] += transaction.cost
+                else:
+                    self._recorded(transaction)
+        if replays:
+            self._replays.inc(replays)
+        for feature, (count, tokens) in charges.items():
+            self._charges(feature).inc(count)
+            self._consumed(feature).inc(tokens)
+
+    def reloaded(self, what: str, *, taken: bool) -> None:
+        """Take note of a file that was read again: `callers`, `catalogue` or `certificate`."""
+        self._reloads[what, taken].inc()
+
+    def store_is_up(self, up: bool) -> None:
+        """Take note of whether the store can be reached."""
+        self._store_up.set(up)
+
+    def certificate_expires(self, at_s: float) -> None:
+        """Take note of when the certificate in use expires, seconds since 1970 UTC."""
+        self._certificate_expiry.set(at_s)
+
+    @contextmanager
+    def served(self, listen: str) -> Iterator[str]:
+        """Serve the metrics over HTTP while the block runs; returns where, as HOST:PORT.
+
+        Raises:
+            MetricsListenError: The address cannot be listened on.
+        """
+        host, _, port = listen.rpartition(":")
+        try:
+            server, thread = start_http_server(int(port), host.strip("[]"), self.registry)
+        except OSError as error:
+            raise MetricsListenError(
+                f"The address {listen} cannot be listened on for metrics ({error.strerror}):"
+                " choose another with --metrics-listen."
+            ) from error
+        try:
+            yield f"{host}:{server.server_port}"
+        finally:
+            server.shutdown()
+            server.server_close()
+            thread.join()
+
+    def _recorded(self, transaction: Transaction) -> None:
+        match transaction.kind:
+            case Kind.CONSUME:
+                self._denials(transaction.feature).inc()
+            case Kind.REFUND:
+                self._refunds.inc()
+                self._refunded.inc(transaction.amount)
+            case Kind.TOP_UP:
+                self._top_ups.inc()
+                self._topped_up.inc(transaction.amount)
+            case Kind.ADJUSTMENT:
+                self._adjustments.inc()
+
+    def _count(self, name: str, text: str) -> Counter:
+        return Counter(f"entitlements_{name}", text, registry=self.registry)
+
+    def _by_feature(self, name: str, text: str) -> Callable[[str], Counter]:
+        counter = Counter(f"entitlements_{name}", text, ("feature",), registry=self.registry)
+        return cache(counter.labels)

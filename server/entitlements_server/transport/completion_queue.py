@@ -1,0 +1,492 @@
+"""Serves calls from gRPC's completion queue, on one thread.
+
+This is the same C core that grpc's own servers stand on, driven by a plain loop: a call costs a quarter of
+what it costs through `grpc.aio`. The names used here are private to grpcio. So no other module knows
+them, `check` tries them before the server starts, and where they fail `threads.py` serves instead.
+
+What is known of the core stands in docs/transport.md. The rules that matter most:
+
+- `start_server_batch` returns an error and does not raise; its event then never comes.
+- The event of a batch is its tag, called with it on the polling thread. Nothing may escape a tag.
+- The core holds 16 kB for each call object that is alive: it is let go when the call is over.
+- Batches may be started from any thread; events are taken by the polling thread alone.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import grpc
+import structlog
+from grpc._cython import cygrpc  # type: ignore[attr-defined]  # private, and without types
+
+from entitlements_server.transport.address import taken
+from entitlements_server.transport.interface import (
+    LARGE_MESSAGE_BYTES,
+    CallDispatcher,
+    CallHandler,
+    CallStatus,
+    IncomingCall,
+    Metadata,
+)
+from entitlements_server.transport.options import Limits, options
+
+log = structlog.get_logger()
+
+NAME = "completion-queue"
+
+OUTSTANDING = 256
+"""Calls that the core may hand over before it is asked for more. One is slow; 16 to 4,000 are alike."""
+
+MAX_UNREAD = 2048
+"""Calls at once whose request has not come. Of more, the oldest is ended: it costs 17 kB."""
+
+_TICK_S = 0.25
+_EVENTS_A_TICK = 512
+_SHUTDOWN_S = 0.05
+_CANCEL_S = 1.0
+_CHECK_S = 5.0
+_FOREVER = 1e15
+_OK = cygrpc.StatusCode.ok
+_NO_FLAGS = 0
+_CODES = {code: getattr(cygrpc.StatusCode, code.name.lower()) for code in grpc.StatusCode}
+
+
+class _Unsent:
+    """Counts bytes of large messages that flow control has not let out yet."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._most = limits.max_unsent_bytes
+        self._most_of_one = limits.max_unsent_bytes_per_connection
+        self._lock = threading.Lock()
+        self._by_peer: dict[str, int] = {}
+        self._all = 0
+
+    def has_room(self, peer: Callable[[], str], size: int) -> bool:
+        """Return whether a message of `size` bytes may be added for a peer."""
+        if not self._all and size < LARGE_MESSAGE_BYTES:
+            return True
+        mine = self._by_peer.get(peer(), 0)
+        return self._all + size <= self._most and mine + size <= self._most_of_one
+
+    def add(self, peer: str, size: int) -> None:
+        """Count a message."""
+        with self._lock:
+            self._all += size
+            self._by_peer[peer] = self._by_peer.get(peer, 0) + size
+
+    def remove(self, peer: str, size: int) -> None:
+        """Count it no more."""
+        with self._lock:
+            self._all -= size
+            left = self._by_peer[peer] - size
+            if left:
+                self._by_peer[peer] = left
+            else:
+                del self._by_peer[peer]
+
+
+class _Call:
+    """See interface.IncomingCall.
+
+    `_closing` is asked for with the answer where that comes at once, which saves a batch and an event;
+    otherwise before, so that its end is known while it is worked on.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_begun",
+        "_call",
+        "_closing",
+        "_greeted",
+        "_handler",
+        "_over",
+        "_transport",
+        "_unsent",
+        "deadline_s",
+        "metadata",
+        "path",
+    )
+
+    def __init__(self, event: Any, transport: "CompletionQueueTransport") -> None:
+        details = event.call_details
+        self.path: str = details.method.decode("latin-1")
+        self.metadata: Metadata = event.invocation_metadata
+        deadline: float = details.deadline
+        self.deadline_s: float | None = (
+            None if deadline > _FOREVER else deadline - time.time() + time.monotonic()
+        )
+        self._call = event.call
+        self._transport = transport
+        self._handler: CallHandler | None = None
+        self._answered = False
+        self._greeted = False
+        self._closing = False
+        self._over = False
+        self._begun = False
+        self._unsent = ("", 0)
+
+    def peer(self) -> str:
+        """See IncomingCall."""
+        call = self._call
+        return "" if call is None else call.peer().decode("utf-8", "replace")
+
+    def auth_context(self) -> Mapping[str, Sequence[bytes]]:
+        """See IncomingCall."""
+        call = self._call
+        context: Mapping[Any, Sequence[bytes]] = {} if call is None else cygrpc.auth_context(call)
+        return {key.decode() if isinstance(key, bytes) else key: context[key] for key in context}
+
+    def has_room(self, size: int = 0) -> bool:
+        """See IncomingCall."""
+        return self._transport.unsent.has_room(self.peer, size)
+
+    def receive(self) -> None:
+        """See IncomingCall."""
+        self._start((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._on_message)
+
+    def send(self, message: bytes) -> None:
+        """See IncomingCall."""
+        if not self._answered:
+            self._start(
+                (*self._greeting(), cygrpc.SendMessageOperation(message, _NO_FLAGS)), self._on_sent
+            )
+
+    def reply(self, message: bytes) -> None:
+        """See IncomingCall."""
+        if not self._claim():
+            return
+        size = len(message)
+        if size >= LARGE_MESSAGE_BYTES:
+            self._unsent = (self.peer(), size)
+            self._transport.unsent.add(*self._unsent)
+        self._answer(
+            (
+                cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
+                cygrpc.SendMessageOperation(message, _NO_FLAGS),
+                cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS),
+            )
+        )
+
+    def finish(self) -> None:
+        """See IncomingCall."""
+        if self._claim():
+            self._answer(
+                (
+                    *self._greeting(),
+                    cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS),
+                )
+            )
+
+    def fail(self, status: CallStatus) -> None:
+        """See IncomingCall."""
+        if self._claim():
+            self._answer(
+                (
+                    *self._greeting(),
+                    cygrpc.SendStatusFromServerOperation(
+                        status.trailers,
+                        _CODES[status.code],
+                        status.message.encode("utf-8", "replace"),
+                        _NO_FLAGS,
+                    ),
+                )
+            )
+
+    # On the polling thread.
+
+    def begin(self, handler: CallHandler) -> None:
+        """Read the request, unless the call has been answered from its headers alone."""
+        self._handler = handler
+        if not self._answered:
+            self._transport.unread[self] = time.monotonic()
+            self.receive()
+
+    def overdue(self) -> None:
+        """Give up a request that does not come."""
+        assert self._handler is not None
+        self._handler.overdue()
+
+    def _on_message(self, event: Any) -> None:
+        began = self._transport.unread.pop(self, None) is not None
+        handler = self._handler
+        if self._answered or handler is None:
+            return
+        message = event.batch_operations[0].message()
+        if message is not None:
+            if began:
+                self._begun = True
+                self._transport.begun += 1
+            handler.received(message)
+            self._watch_end()
+        elif event.success:
+            # Nothing else comes of a call that ended without a whole message, but an answer is heard.
+            handler.half_closed()
+            self._watch_end()
+        else:
+            # The core has answered already: too large a message, or one that cannot be unpacked.
+            self._end()
+
+    def _watch_end(self) -> None:
+        """Have the end of the call reported while it is worked on, unless its answer does that."""
+        with self._transport.lock:
+            if self._closing:
+                return
+            self._closing = True
+        self._start((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._on_closed)
+
+    def _on_closed(self, _: Any) -> None:
+        self._end()
+
+    def _on_answered(self, _: Any) -> None:
+        self._settle_unsent()
+        self._end()
+
+    def _on_sent(self, event: Any) -> None:
+        if event.success and not self._answered and self._handler is not None:
+            self._handler.sent()
+
+    def _end(self) -> None:
+        """The call is over: let go of it."""
+        if self._over:
+            return
+        self._over = True
+        self._answered = True
+        transport = self._transport
+        transport.unread.pop(self, None)
+        handler, self._handler, self._call = self._handler, None, None
+        if self._begun:
+            transport.call_is_over()
+        if handler is not None:
+            handler.ended()
+
+    # From any thread.
+
+    def _claim(self) -> bool:
+        """Return whether the call has not been answered yet; from here on it has."""
+        with self._transport.lock:
+            if self._answered:
+                return False
+            self._answered = True
+            return True
+
+    def _greeting(self) -> tuple[Any, ...]:
+        with self._transport.lock:
+            if self._greeted:
+                return ()
+            self._greeted = True
+        return (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
+
+    def _answer(self, operations: tuple[Any, ...]) -> None:
+        with self._transport.lock:
+            closing, self._closing = self._closing, True
+        if not closing:
+            operations = (*operations, cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS))
+        self._start(operations, self._on_answered)
+
+    def _settle_unsent(self) -> None:
+        peer, size = self._unsent
+        if size:
+            self._unsent = ("", 0)
+            self._transport.unsent.remove(peer, size)
+
+    def _start(self, operations: tuple[Any, ...], tag: Callable[[Any], None]) -> None:
+        call = self._call
+        if call is None:
+            self._settle_unsent()
+            return
+        error = call.start_server_batch(operations, tag)
+        if error != cygrpc.CallError.ok:
+            self._settle_unsent()
+            log.error("A batch could not be started.", error=int(error), path=self.path)
+
+
+class CompletionQueueTransport:
+    """See interface.Transport. Make it on the event loop.
+
+    Args:
+        dispatcher: Takes the calls.
+        address: Where to listen, as HOST:PORT.
+        credentials: For TLS; None: plain text.
+        limits: Of the transport.
+
+    Attributes:
+        lock: Held for the moment in which a call is claimed.
+        unread: Calls whose request has not come, oldest first, and since when.
+        begun: Calls whose request has come and that are not over.
+        unsent: Bytes that wait to be sent.
+
+    Raises:
+        ListenError: The address cannot be listened on.
+    """
+
+    name = NAME
+
+    def __init__(
+        self,
+        dispatcher: CallDispatcher,
+        address: str,
+        credentials: grpc.ServerCredentials | None,
+        limits: Limits,
+    ) -> None:
+        # It writes a traceback for each metadata value that is no UTF-8.
+        logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL + 1)
+        self.lock = threading.Lock()
+        self.unread: dict[_Call, float] = {}
+        self.begun = 0
+        self.unsent = _Unsent(limits)
+        self._dispatcher = dispatcher
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._idle: asyncio.Future[None] | None = None
+        self._shut_down: asyncio.Future[None] = self._loop.create_future()
+        self._stopping = False
+        self._shut = False
+        self._queue = cygrpc.CompletionQueue()
+        self._server = cygrpc.Server(options(limits), False)
+        self._server.register_completion_queue(self._queue)
+        port = self._listen(address, credentials)
+        if not port:
+            raise taken(address)
+        self.address = f"{address.rpartition(':')[0]}:{port}"
+        self._server.start()
+        for _ in range(OUTSTANDING):
+            self._request_call()
+        # A daemon: a process that ends without stopping it must not hang.
+        self._poller = threading.Thread(target=self._poll, name="grpc-poll", daemon=True)
+        self._poller.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """See interface.Transport."""
+        self._stopping = True
+        self._idle = self._loop.create_future()
+        for call in list(self.unread):
+            call.overdue()
+        if self.begun:
+            await asyncio.wait((self._idle,), timeout=grace_s)
+        self._server.shutdown(self._queue, self._on_shut_down)
+        # A connection that keeps silent holds it up.
+        await asyncio.wait((self._shut_down,), timeout=_SHUTDOWN_S)
+        if not self._shut_down.done():
+            self._server.cancel_all_calls()
+            await asyncio.wait((self._shut_down,), timeout=_CANCEL_S)
+        if not self._shut_down.done():
+            log.error("gRPC did not shut down in time: its connections end with the process.")
+            return
+        # In this order, or it hangs or aborts.
+        await self._loop.run_in_executor(None, self._poller.join)
+        self._server.destroy()
+        self._queue.shutdown()
+        while self._queue.poll().completion_type != cygrpc.CompletionType.queue_shutdown:
+            pass
+
+    def call_is_over(self) -> None:
+        """Take note that a begun call is over. On the polling thread."""
+        self.begun -= 1
+        if self._stopping and not self.begun:
+            self._loop.call_soon_threadsafe(self._all_over)
+
+    def _all_over(self) -> None:
+        if self._idle is not None and not self._idle.done() and not self.begun:
+            self._idle.set_result(None)
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
+        try:
+            if credentials is None:
+                return int(self._server.add_http2_port(address.encode()))
+            core: Any = credentials
+            return int(self._server.add_http2_port(address.encode(), core._credentials))  # noqa: SLF001
+        except RuntimeError:
+            return 0
+
+    def _request_call(self) -> None:
+        self._server.request_call(self._queue, self._queue, self._on_call)
+
+    def _on_call(self, event: Any) -> None:
+        if not event.success or event.call is None:
+            return  # The server shuts down.
+        self._request_call()
+        call = _Call(event, self)
+        call.begin(self._dispatcher.begin(call))
+        if len(self.unread) > MAX_UNREAD:
+            self._end_oldest()
+
+    def _end_oldest(self) -> None:
+        oldest = next(iter(self.unread))
+        del self.unread[oldest]
+        oldest.overdue()
+
+    def _on_shut_down(self, _: Any) -> None:
+        self._shut = True
+        self._loop.call_soon_threadsafe(self._shut_down.set_result, None)
+
+    def _poll(self) -> None:
+        poll, clock = self._queue.poll, time.time
+        events = 0
+        while not self._shut:
+            event = poll(deadline=clock() + _TICK_S)
+            tag = event.tag
+            if tag is not None:
+                try:
+                    tag(event)
+                except Exception:
+                    # It must not end the service for everyone else.
+                    log.exception("An event of gRPC could not be handled.")
+                events += 1
+                if events < _EVENTS_A_TICK:
+                    continue
+            events = 0
+            self._end_overdue()
+
+    def _end_overdue(self) -> None:
+        """End the calls whose request does not come."""
+        latest = time.monotonic() - self._limits.request_timeout_s
+        while self.unread and next(iter(self.unread.values())) < latest:
+            self._end_oldest()
+
+
+async def check() -> None:
+    """Prove that the private names do what they did: serve one call on loopback.
+
+    Raises:
+        RuntimeError: They do not.
+    """
+    transport = CompletionQueueTransport(_Echo(), "127.0.0.1:0", None, Limits())
+
+    def call() -> bytes:
+        with grpc.insecure_channel(transport.address) as channel:
+            method: Any = channel.unary_unary("/check")
+            return bytes(method(b"echo", timeout=_CHECK_S))
+
+    try:
+        answer = await asyncio.get_running_loop().run_in_executor(None, call)
+    except grpc.RpcError as error:
+        raise RuntimeError(f"A call on loopback failed: {error}.") from error
+    finally:
+        await transport.stop(0)
+    if answer != b"echo":
+        raise RuntimeError("A call on loopback was not answered with what it was sent with.")
+
+
+class _Echo:
+    """Answers each call with its request."""
+
+    def __init__(self, call: IncomingCall | None = None) -> None:
+        self._call = call
+
+    def begin(self, call: IncomingCall) -> "_Echo":
+        """See CallDispatcher."""
+        return _Echo(call)
+
+    def received(self, message: bytes) -> None:
+        """See CallHandler."""
+        assert self._call is not None
+        self._call.reply(message)
+
+    def half_closed(self) -> None:
+        """See CallHandler."""
+
+    overdue = sent = ended = half_closed

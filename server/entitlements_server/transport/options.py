@@ -1,0 +1,74 @@
+"""What gRPC is told, alike for every transport. docs/operations.md says what each limit is for.
+
+gRPC ignores an option of a wrong name without a word. So each of these has a test of what it does.
+"""
+
+from dataclasses import dataclass
+
+MAX_REQUEST_BYTES = 1024 * 1024
+"""Largest request: a batch of 1,000 charges with ids of the greatest length has 0.7 MB."""
+
+MAX_METADATA_BYTES = 16 * 1024
+"""Most metadata that a call may be sent with; from half of it on, gRPC refuses some at random."""
+
+_KEEPALIVE_MS = 60_000
+_KEEPALIVE_TIMEOUT_MS = 20_000
+_HANDSHAKE_MS = 10_000
+_IDLE_MS = 15 * 60_000
+_MIN_PING_INTERVAL_MS = 9_000
+"""Documented as 10 s: a client that pings every 10 s may be a little early."""
+
+_MAX_PING_STRIKES = 2
+_MAX_PENDING = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Limits of a transport. Times are in seconds.
+
+    Attributes:
+        max_connections: Connections at once; more are closed as they come.
+        max_streams: Calls at once on one connection; more wait in the client.
+        connection_age_s: After how long a client is asked to connect again.
+        connection_grace_s: How long its calls have to finish then.
+        request_timeout_s: How long a call may wait for its request.
+        max_unsent_bytes: Of answers that are not sent yet, in all.
+        max_unsent_bytes_per_connection: The same, of one connection.
+    """
+
+    max_connections: int = 4096
+    max_streams: int = 256
+    connection_age_s: float = 1800
+    connection_grace_s: float = 30
+    request_timeout_s: float = 5
+    max_unsent_bytes: int = 32 * 1024 * 1024
+    max_unsent_bytes_per_connection: int = 8 * 1024 * 1024
+
+
+def options(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """Return gRPC's options."""
+    return (
+        # Otherwise a second server binds the same port in silence.
+        ("grpc.so_reuseport", 0),
+        ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES // 2),
+        ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.max_allowed_incoming_connections", limits.max_connections),
+        ("grpc.max_concurrent_streams", limits.max_streams),
+        ("grpc.max_connection_age_ms", round(limits.connection_age_s * 1000)),
+        ("grpc.max_connection_age_grace_ms", round(max(limits.connection_grace_s, 1) * 1000)),
+        ("grpc.max_connection_idle_ms", _IDLE_MS),
+        ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
+        ("grpc.http2.settings_timeout", _HANDSHAKE_MS),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        # Without it the one above has no effect (grpcio 1.85).
+        ("grpc.http2.ping_timeout_ms", _KEEPALIVE_TIMEOUT_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
+        ("grpc.http2.max_ping_strikes", _MAX_PING_STRIKES),
+        # Beyond 1,000 calls not yet taken up, gRPC would cancel some of them at random and without
+        # a word. Our own limits shed what is too much, with a reason and a delay.
+        ("grpc.server.max_pending_requests", _MAX_PENDING),
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+    )

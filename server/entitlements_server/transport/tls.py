@@ -1,0 +1,194 @@
+"""TLS and mutual TLS: certificates from files, replaced while serving.
+
+gRPC asks for the certificate at every handshake, so new connections get the new one and open ones
+go on. A certificate is taken only after a handshake with it has succeeded in memory.
+"""
+
+import ssl
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+import structlog
+
+from entitlements_server.settings import Settings
+from entitlements_server.transport.address import ListenError
+
+log = structlog.get_logger()
+
+_MAX_BYTES = 1024 * 1024
+_ATTEMPTS = 3
+
+
+class TlsError(Exception):
+    """The certificate files are of no use; the message says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where the certificates are. All PEM.
+
+    Attributes:
+        certificate: The server's certificate, then its chain.
+        key: Its private key.
+        client_ca: The authorities whose clients may connect; None: no client certificates.
+    """
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate that works. `expires_s` is in seconds since 1970 UTC."""
+
+    configuration: grpc.ServerCertificateConfiguration
+    content: tuple[bytes, ...]
+    expires_s: float
+
+
+def read_certificate(files: TlsFiles) -> Certificate:
+    """Read the files and prove that a handshake with them succeeds today.
+
+    Raises:
+        TlsError: It does not, or they cannot be read.
+    """
+    paths = [path for path in (files.certificate, files.key, files.client_ca) if path]
+    for _ in range(_ATTEMPTS):
+        content = tuple(_read(path) for path in paths)
+        try:
+            expires_s = _prove(files, content)
+        except (ssl.SSLError, ValueError) as error:
+            problem = error
+        else:
+            if content == tuple(_read(path) for path in paths):
+                roots = content[2] if files.client_ca else None
+                pair = (content[1], content[0])
+                configuration = grpc.ssl_server_certificate_configuration([pair], roots)
+                return Certificate(configuration, content, expires_s)
+            problem = ValueError("the files change while they are read")
+    why = getattr(problem, "reason", None) or str(problem)
+    raise TlsError(
+        f"The certificate {files.certificate} with the key {files.key} cannot be used ({why}):"
+        " both must be PEM, belong together, and be valid today"
+        + (f", and {files.client_ca} must hold certificates." if files.client_ca else ".")
+    )
+
+
+class CertificateInForce:
+    """The certificate that new connections get, and how it is replaced while serving.
+
+    Args:
+        files: Where to read it.
+
+    Raises:
+        TlsError: The files are of no use.
+    """
+
+    def __init__(self, files: TlsFiles) -> None:
+        self._files = files
+        self._current = read_certificate(files)
+        self._fetched = self._current
+
+    @property
+    def expires_s(self) -> float:
+        """When it expires, seconds since 1970 UTC."""
+        return self._current.expires_s
+
+    def credentials(self) -> grpc.ServerCredentials:
+        """Return what to listen with. They follow every later reload."""
+        return grpc.dynamic_ssl_server_credentials(
+            self._current.configuration,
+            self._fetch,  # type: ignore[arg-type]  # None is allowed: no change
+            require_client_authentication=self._files.client_ca is not None,
+        )
+
+    def reload(self) -> bool:
+        """Read the files again; returns whether they were taken.
+
+        Files that are of no use leave the old certificate in force and are logged.
+        """
+        try:
+            new = read_certificate(self._files)
+        except TlsError as error:
+            log.warning(
+                "The new certificate was not taken; the old one stays in force.", reason=str(error)
+            )
+            return False
+        if new.content != self._current.content:
+            self._current = new
+            log.info("A new certificate is in force.", expires_s=round(new.expires_s))
+        return True
+
+    def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
+        """Tell gRPC, from a thread of its own, whether there is a new certificate."""
+        current = self._current
+        if current is self._fetched:
+            return None
+        self._fetched = current
+        return current.configuration
+
+
+def certificate_of(settings: Settings) -> CertificateInForce | None:
+    """Return the certificate that the settings name, or None: no TLS.
+
+    Raises:
+        ListenError: The settings name half of one, or the files are of no use.
+    """
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if certificate is None and key is None and settings.tls_client_ca is None:
+        return None
+    if certificate is None or key is None:
+        raise ListenError(
+            "TLS needs both --tls-certificate and --tls-key; --tls-client-ca may be added."
+        )
+    try:
+        return CertificateInForce(TlsFiles(certificate, key, settings.tls_client_ca))
+    except TlsError as error:
+        raise ListenError(str(error)) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(_MAX_BYTES)
+    except OSError as error:
+        raise TlsError(f"The file {path} cannot be read: {error.strerror}.") from error
+
+
+def _prove(files: TlsFiles, content: tuple[bytes, ...]) -> float:
+    """Shake hands in memory with a client that trusts just this certificate.
+
+    Returns:
+        When the certificate expires, seconds since 1970 UTC.
+    """
+    server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server_context.load_cert_chain(files.certificate, files.key, password=_no_password)
+    if files.client_ca:
+        server_context.load_verify_locations(cadata=content[2].decode("ascii"))
+    client_context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client_context.check_hostname = False
+    client_context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    client_context.load_verify_locations(cadata=content[0].decode("ascii"))
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context.wrap_bio(to_client, to_server)
+    server = server_context.wrap_bio(to_server, to_client, server_side=True)
+    for shake in (client.do_handshake, server.do_handshake, client.do_handshake):
+        _step(shake)
+    shown = client.getpeercert()
+    assert shown is not None
+    return float(ssl.cert_time_to_seconds(str(shown["notAfter"])))
+
+
+def _step(shake: Callable[[], None]) -> None:
+    # It may wait for the other side's next step.
+    with suppress(ssl.SSLWantReadError):
+        shake()
+
+
+def _no_password() -> str:
+    # Otherwise OpenSSL would ask for one on the terminal.
+    raise ValueError("the key is encrypted: store it without a password")

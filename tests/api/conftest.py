@@ -1,0 +1,29 @@
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from entitlements_server.app import running
+from entitlements_server.settings import Settings
+from support.access import CALLERS
+from support.rpc import Api, serving
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+async def api(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Api]:
+    """A real server over a real channel, on each embedded store."""
+    store = "memory://" if request.param == "memory" else f"sqlite://{tmp_path}/ledger.sqlite"
+    async with serving(store=store) as api:
+        yield api
+
+
+@pytest.fixture
+async def channel() -> AsyncIterator[grpc.aio.Channel]:
+    """A channel to a server that has callers."""
+    settings = Settings(listen="127.0.0.1:0")
+    async with (
+        running(settings, CALLERS) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        yield channel
