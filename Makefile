@@ -39,7 +39,8 @@ test: .venv/.ready ## run every test
 
 check: lint contract test ## what CI runs: lint, the contract, every test
 
-bench: .venv/.ready ## measure against the floor; prints a table
+bench: .venv/.ready ## measure beside servers that do nothing, and others; prints a table
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
 	$(BIN)/python bench/run.py
 
 faults: .venv/.ready ## break it on purpose, at full length; prints a table

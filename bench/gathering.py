@@ -15,10 +15,12 @@ from statistics import median
 from typing import Annotated
 
 import typer
-from filling import USERS, fill, user_id
+from filling import fill
+from generators.load import Target
 from rich.console import Console
 from rich.progress import track
 from servers import serving, warm_up
+from users import USERS, user_id
 
 from entitlements import AsyncEntitlementClient
 
@@ -47,7 +49,7 @@ async def _measure(in_flight: int, seconds: float, rounds: int) -> dict[bool, li
         ledger = Path(folder) / "ledger.sqlite"
         await fill(ledger, 0, lambda _: None)
         async with serving(f"sqlite://{ledger}") as server:
-            await warm_up(server)
+            await warm_up(Target(server.address))
             for number in track(range(rounds + 1), console=console):
                 for gather in (False, True) if number % 2 else (True, False):
                     rate = await _charge(server.address, gather, in_flight, seconds)

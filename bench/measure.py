@@ -1,151 +1,183 @@
-"""A measurement of one workload: in turns with the floor, so that noise hurts both alike."""
+"""A measurement of one workload: everyone in turns, so that noise hurts all alike."""
 
-from collections import Counter
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
 import psutil
-from generators import Generator, Load, run
-from servers import Server
+from generators import Generator, Load, generator, run
+from generators.load import Calls
+from sides import Side
 from workloads import Workload
 
 MAX_TRIES = 4
 """How often a round is measured at most."""
 
+_WARM_UP_S = 0.5
 
-@dataclass(slots=True)
-class Side:
-    """What was measured of a workload, or of its floor, over all rounds.
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What was seen of one side in one round.
 
     Attributes:
-        rates: Calls per second, of each round.
-        latencies_s: Of every call, in seconds.
-        codes: How many calls ended with each status code.
-        cpu_s: What the server took of the processors, in seconds.
+        rate: Calls per second.
+        p50_ms: Half of the calls took no longer.
+        p99_ms: Likewise 99%.
+        p999_ms: Likewise 99.9%.
+        cpu_us: What the server took of the processors for each call, in microseconds.
+        calls: How many there were.
+        failed: How many of them ended as they should not.
     """
 
-    rates: list[float] = field(default_factory=list)
-    latencies_s: list[float] = field(default_factory=list)
-    codes: Counter[str] = field(default_factory=Counter)
-    cpu_s: float = 0.0
+    rate: float
+    p50_ms: float
+    p99_ms: float
+    p999_ms: float
+    cpu_us: float
+    calls: int
+    failed: int
 
-    def take_in(self, load: Load, cpu_s: float) -> None:
-        """Add a round."""
-        self.rates.append(load.rate)
-        self.latencies_s += load.latencies_s
-        self.codes += load.codes
-        self.cpu_s += cpu_s
-
-    def percentile_ms(self, share: float) -> float:
-        """Tell the latency, in milliseconds, that a share of the calls stayed below."""
-        ordered = sorted(self.latencies_s)
-        return 1000 * ordered[min(int(len(ordered) * share), len(ordered) - 1)]
-
-    def summary(self) -> dict[str, Any]:
-        """Return the figures for the report."""
-        return {
-            "rate": median(self.rates),
-            "rates": self.rates,
-            "p50_ms": self.percentile_ms(0.5),
-            "p99_ms": self.percentile_ms(0.99),
-            "p999_ms": self.percentile_ms(0.999),
-            "cpu_us_per_call": 1e6 * self.cpu_s / len(self.latencies_s),
-            "codes": dict(self.codes),
-        }
+    @classmethod
+    def of(cls, load: Load, cpu_s: float, codes: Iterable[str]) -> "Turn":
+        """Take it from what the generator saw."""
+        return cls(
+            rate=load.rate,
+            p50_ms=load.percentile_ms(0.5),
+            p99_ms=load.percentile_ms(0.99),
+            p999_ms=load.percentile_ms(0.999),
+            cpu_us=1e6 * cpu_s / load.calls,
+            calls=load.calls,
+            failed=load.calls - sum(load.codes[code] for code in codes),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A workload beside its floor.
+    """A workload, measured.
 
     Attributes:
-        name: Of the workload.
-        stored: How many transactions the ledger had before.
-        rps: The rate that was asked for, or 0 for the highest.
-        charges: How many charges a call stands for.
-        workload: Its figures; see `Side.summary`.
-        floor: Those of the floor.
-        ratio: Rate of the workload over that of the floor: median of the rounds.
-        memory_mib: Resident memory of the server behind the last round.
-        peak_memory_mib: The most it ever had.
+        workload: What was sent.
+        stored: How many transactions the ledgers had before.
+        turns: Of each side, by its name, one for each round.
+        generators: The generator of each side.
+        peak_memory_mib: The most that each side's process ever had.
         stolen: Share of the processors that the hypervisor gave to others meanwhile, 0 to 1.
         repeated: Rounds that were measured again because it was too much.
     """
 
-    name: str
+    workload: Workload
     stored: int
-    rps: int
-    charges: int
-    workload: dict[str, Any]
-    floor: dict[str, Any]
-    ratio: float
-    memory_mib: float
-    peak_memory_mib: float
+    turns: dict[str, list[Turn]]
+    generators: dict[str, str]
+    peak_memory_mib: dict[str, float]
     stolen: float
     repeated: int
 
+    def median(self, side: str, figure: str) -> float:
+        """Return the median over the rounds of a figure, named as in `Turn`."""
+        return median(self._rounds(side, figure))
+
+    def ratio(self, side: str, other: str, figure: str = "rate") -> float | None:
+        """Return the median of the rounds' ratios, or None where one of the two is missing."""
+        if side not in self.turns or other not in self.turns:
+            return None
+        pairs = zip(self._rounds(side, figure), self._rounds(other, figure), strict=True)
+        return median(mine / its for mine, its in pairs)
+
+    def _rounds(self, side: str, figure: str) -> list[float]:
+        return [getattr(turn, figure) for turn in self.turns[side]]
+
+    def failed(self, side: str) -> int:
+        """Return how many calls ended as they should not."""
+        return sum(turn.failed for turn in self.turns[side])
+
     def as_json(self) -> dict[str, Any]:
         """Return it as plain values."""
-        return asdict(self)
+        return {
+            "name": self.workload.name,
+            "stored": self.stored,
+            "rps": self.workload.rps,
+            "charges": self.workload.charges,
+            "stolen": self.stolen,
+            "repeated": self.repeated,
+            "sides": {
+                name: {
+                    "generator": self.generators[name],
+                    "rate": self.median(name, "rate"),
+                    "peak_memory_mib": self.peak_memory_mib[name],
+                    "turns": [asdict(turn) for turn in turns],
+                }
+                for name, turns in self.turns.items()
+            },
+        }
 
 
 async def measure(
-    server: Server,
-    generator: Generator,
+    sides: Sequence[Side],
     workload: Workload,
     *,
     stored: int,
     seconds: float,
     rounds: int,
-    rps: int = 0,
     calm: float = 1.0,
     advance: Callable[[], None],
 ) -> Result:
-    """Measure a workload and the floor in turns, on one server.
+    """Measure everyone in turns, after a short round that doesn't count.
 
-    A round, workload and floor alike, is measured again while more than `calm` of the processors was
-    stolen during it, up to MAX_TRIES times; the last one counts whatever was stolen.
+    A round is measured again, for everyone, while more than `calm` of the processors was stolen
+    during it, up to MAX_TRIES times; the last one counts whatever was stolen.
     """
-    sides = {"floor": Side(), "workload": Side()}
+    turns: dict[str, list[Turn]] = {side.name: [] for side in sides}
     stolen: list[float] = []
     repeated = 0
+    made = workload.make(_WARM_UP_S)
+    for side in sides:
+        await _turn(side, workload, made, _WARM_UP_S)
     for number in range(rounds):
-        turns = [("floor", workload.floor()), ("workload", workload)]
         for last_try in (*[False] * (MAX_TRIES - 1), True):
+            made = workload.make(seconds)
             begin = psutil.cpu_times()
-            loads = []
+            seen = {}
             # Who comes first alternates, too: it finds the processor cooler.
-            for side, one in turns if number % 2 == 0 else reversed(turns):
-                before = server.cpu_s()
-                load = await run(generator, one, seconds, rps)
-                loads.append((side, load, server.cpu_s() - before))
+            for side in sides if number % 2 == 0 else reversed(sides):
+                seen[side.name] = await _turn(side, workload, made, seconds)
             share = _stolen(begin, psutil.cpu_times())
             if share <= calm or last_try:
                 break
             repeated += 1
         stolen.append(share)
-        for side, load, cpu_s in loads:
-            sides[side].take_in(load, cpu_s)
+        for name, turn in seen.items():
+            turns[name].append(turn)
             advance()
-    ratios = [
-        mine / least
-        for mine, least in zip(sides["workload"].rates, sides["floor"].rates, strict=True)
-    ]
     return Result(
-        name=workload.name,
+        workload=workload,
         stored=stored,
-        rps=rps,
-        charges=workload.charges,
-        workload=sides["workload"].summary(),
-        floor=sides["floor"].summary(),
-        ratio=median(ratios),
-        memory_mib=server.memory_mib(),
-        peak_memory_mib=server.peak_memory_mib(),
+        turns=turns,
+        generators={side.name: _sender(side, workload).name for side in sides},
+        peak_memory_mib={side.name: side.server.peak_memory_mib() for side in sides},
         stolen=sum(stolen) / len(stolen),
         repeated=repeated,
     )
+
+
+async def _turn(side: Side, workload: Workload, made: Sequence[Calls], seconds: float) -> Turn:
+    """Measure one side once, and let it come to rest, so that it takes nothing from the next."""
+    sent = workload.for_empty(made) if side.empty else made
+    before_s = side.server.cpu_s()
+    load = await run(_sender(side, workload), side.target, sent, seconds, workload.rps)
+    cpu_s = side.server.cpu_s() - before_s
+    await side.server.quiet()
+    codes = {"OK"} if side.empty or side.generator else workload.codes
+    return Turn.of(load, cpu_s, codes)
+
+
+def _sender(side: Side, workload: Workload) -> Generator:
+    name = side.generator or workload.generator
+    found = generator(name)
+    assert found is not None, f"{name} is missing, which `sides.missing` says before."
+    return found
 
 
 def _stolen(before: Any, after: Any) -> float:

@@ -2,7 +2,7 @@
 
     bench/memory.py --charges 10000000
 
-drives a fresh server and tells its resident memory after each tenth of the charges. They are plain Consume calls;
+drives a fresh server and prints its resident memory after each tenth of the charges. They are plain Consume calls;
 `--batch 100` makes BatchConsume calls, which takes less time.
 """
 
@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from filling import fill
 from generators import generator, run
+from generators.load import Target
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -23,7 +24,6 @@ from workloads import CONSUME, Workload, batch_workload
 
 _PARTS = 10
 _CHARGES_IN_FLIGHT = 3000
-_CONNECTIONS = 4
 
 
 def memory(
@@ -60,9 +60,11 @@ async def _memory(
         await fill(ledger, 0, lambda _: None)
         async with serving(f"sqlite://{ledger}") as server:
             marks = [(0, server.memory_mib())]
-            load = generator(server.address, _CONNECTIONS)
+            sender = generator(workload.generator)
+            assert sender is not None
+            target = Target(server.address)
             while made < charges:
-                burst = await run(load, workload, seconds)
+                burst = await run(sender, target, workload.make(seconds), seconds)
                 if set(burst.codes) != {"OK"}:
                     raise SystemExit(f"Not every charge was made: {dict(burst.codes)}.")
                 made += burst.calls * workload.charges

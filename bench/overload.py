@@ -25,9 +25,10 @@ from typing import Annotated, Any
 
 import grpc
 import typer
-from filling import USERS, fill, user_id
+from filling import fill
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from servers import Server, serving
+from users import USERS, user_id
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 

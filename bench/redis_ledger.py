@@ -3,7 +3,7 @@
 bench/redis_ledger.py race         the last tokens and duplicated keys, 2 and 4 servers
 bench/redis_ledger.py kill         SIGKILL and power loss, by appendfsync
 bench/redis_ledger.py failover     a master dies and its replica takes over
-bench/redis_ledger.py consume      Consume, many users and one, against the floor
+bench/redis_ledger.py consume      Consume, many users and one, beside an empty grpc.aio server
 bench/redis_ledger.py copy         SQLite to Redis and back
 bench/redis_ledger.py size         memory and disk of a transaction
 """
@@ -17,16 +17,18 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from generators import generator
-from measure import measure
+from generators.load import Target
+from measure import Result, measure
 from report import show
 from rich.console import Console
 from rich.progress import track
 from servers import serving
-from workloads import HOT_USER, Workload, charges_of
+from sides import OFF, Side, empty_server
+from users import MANY
+from workloads import CONSUME, GRPC_AIO, HOT_USER, Workload
 
 from entitlements_server.care.copying import copy as copy_ledger
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
@@ -147,21 +149,21 @@ async def _failover(replicas: int, lag: float) -> tuple[int, int]:
 @app.command()
 def consume(
     seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 5.0,
-    rounds: Annotated[int, typer.Option(help="How often workload and floor take turns.")] = 3,
+    rounds: Annotated[int, typer.Option(help="How often the two take turns.")] = 3,
 ) -> None:
-    """Measure Consume of 1,000 users and of one on Redis and a cluster, against the floor."""
-    many = Workload("Consume, 1,000 users", (charges_of(1000),))
+    """Measure Consume of 1,000 users and of one on Redis and a cluster, beside an empty server."""
     for kind in ("redis", "cluster"):
         with started(kind) as redis:
-            asyncio.run(_fill(redis.url, 1000))
-            results = asyncio.run(_consume(redis.url, [many, HOT_USER], seconds, rounds))
+            asyncio.run(_fill(redis.url, MANY))
+            results = asyncio.run(_consume(redis.url, [CONSUME, HOT_USER], seconds, rounds))
         show(console, kind, results)
-        hot = results[1].workload["rate"] / results[0].workload["rate"]
+        many, one = results
+        hot = one.median(OFF, "rate") / many.median(OFF, "rate")
         console.print(f"{kind}: one hot user reaches {hot:.2f} of 1,000 users")
 
 
 async def _fill(url: str, users: int) -> None:
-    from filling import user_id  # noqa: PLC0415  # the names that the workloads use
+    from users import user_id  # noqa: PLC0415  # the names that the workloads use
 
     store = await open_store(url)
     everyone: list[Command] = [TopUp(user_id=user_id(n), amount=10**9) for n in range(users)]
@@ -169,12 +171,14 @@ async def _fill(url: str, users: int) -> None:
     await store.close()
 
 
-async def _consume(url: str, workloads: list[Workload], seconds: float, rounds: int) -> list[Any]:
-    async with serving(url) as server:
-        load = generator(server.address, 4)
+async def _consume(
+    url: str, workloads: list[Workload], seconds: float, rounds: int
+) -> list[Result]:
+    async with serving(url) as server, empty_server("grpc_aio", GRPC_AIO, "") as empty:
+        found = [Side(OFF, server, Target(server.address)), empty]
         return [
             await measure(
-                server, load, one, stored=0, seconds=seconds, rounds=rounds, advance=lambda: None
+                found, one, stored=0, seconds=seconds, rounds=rounds, advance=lambda: None
             )
             for one in workloads
         ]

@@ -1,4 +1,4 @@
-"""Measures the real server against the floor: an RPC that does nothing, on the same server.
+"""Measures the real server beside references: servers that do nothing, and what a team writes instead.
 
 `make bench` runs it as it is; `bench/run.py --help` lists what can be chosen.
 """
@@ -7,39 +7,47 @@ import asyncio
 import os
 import platform
 import shutil
+import signal
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import median
 from typing import Annotated, Any
 
 import grpc
 import typer
 from filling import fill
-from generators import generator, run
+from generators.load import CONNECTIONS
 from measure import Result, measure
-from raw_inserts import raw_inserts
+from raw_inserts import compare_with_raw
 from report import save, show, show_targets
 from rich.console import Console
 from rich.progress import Progress
-from servers import serving, warm_up
-from targets import targets
-from workloads import CONSUME, WORKLOADS, Workload
+from sides import OFF, SHIPS, Side, missing, sides, warm_up_all
+from workloads import WORKLOADS, Workload
 
 # A table of figures is of no use when it wraps.
-console = Console(width=max(Console().width, 140))
+console = Console(width=max(Console().width, 160))
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
     """What to measure and for how long: see the options of `bench`."""
 
-    workloads: list[str]
+    workloads: list[Workload]
     seconds: float
     rounds: int
-    connections: int
-    paced: bool
     calm: float
+    absent: frozenset[str]
+
+    def of(self, workload: Workload, found: Sequence[Side]) -> list[Side]:
+        """Choose who takes turns in a workload."""
+        return [side for side in found if side.name in (SHIPS, OFF, *workload.beside)]
+
+    @property
+    def references(self) -> set[str]:
+        """Those that are needed and can be had."""
+        return {name for one in self.workloads for name in one.beside} - self.absent
 
 
 def bench(
@@ -50,11 +58,9 @@ def bench(
     stored: Annotated[
         list[int] | None, typer.Option(help="Transactions in the ledger before; may be repeated.")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 3.0,
-    rounds: Annotated[int, typer.Option(help="How often workload and floor take turns.")] = 3,
-    connections: Annotated[int, typer.Option(help="Connections of the load generator.")] = 4,
+    seconds: Annotated[float, typer.Option(help="Length of each turn.", min=1)] = 3.0,
+    rounds: Annotated[int, typer.Option(help="How often each takes its turn.", min=1)] = 5,
     quick: Annotated[bool, typer.Option("--quick", help="One short round each.")] = False,
-    paced: Annotated[bool, typer.Option(help="Also latencies at half the peak rate.")] = True,
     raw: Annotated[bool, typer.Option(help="Also raw inserts of the rows of batches.")] = True,
     calm: Annotated[
         float, typer.Option(help="Share stolen by a hypervisor above which a round is repeated.")
@@ -66,21 +72,22 @@ def bench(
         Path, typer.Option(help="Folder for the JSON and the plot.", file_okay=False)
     ] = Path("bench/results"),
 ) -> None:
-    """Measure the server and print its figures beside those of the floor."""
+    """Measure the server and print its figures beside those of the references."""
+    # Ended by a signal, it ends the servers that it has started, too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if quick:
         seconds, rounds = 1.0, 1
-    chosen = workloads or list(WORKLOADS)
-    unknown = set(chosen) - set(WORKLOADS)
+    unknown = set(workloads or ()) - set(WORKLOADS)
     if unknown:
         raise typer.BadParameter(f"There is no workload {', '.join(unknown)}.")
-    plan = Plan(chosen, seconds, rounds, connections, paced, calm)
+    plan = _plan(workloads or list(WORKLOADS), seconds, rounds, calm)
     facts: dict[str, Any] = {
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "python": platform.python_version(),
         "grpcio": grpc.__version__,
         "seconds": seconds,
         "rounds": rounds,
-        "connections": connections,
+        "connections": CONNECTIONS,
         "calm": calm,
         "starts": {},
     }
@@ -92,31 +99,23 @@ def bench(
             asyncio.run(_measure(ledger, size, plan, facts, everything))
             show(console, f"{size:,} transactions stored", everything[begin:])
             save(results, facts, everything)
-        if raw and "batch100" in chosen:
+        if raw and WORKLOADS["batch100"] in plan.workloads:
             ledger = _ledger(None, Path(temporary) / "raw", 0)
-            asyncio.run(_compare_raw(ledger, plan, facts))
+            facts |= asyncio.run(
+                compare_with_raw(ledger, WORKLOADS["batch100"], seconds, rounds, console.print)
+            )
     save(results, facts, everything)
-    show_targets(console, targets(facts, everything))
+    show_targets(console, facts, everything)
     console.print(f"Written: {results}/results.json, results.md and results.svg")
 
 
-async def _compare_raw(ledger: Path, plan: Plan, facts: dict[str, Any]) -> None:
-    """Measure batches of 100 and raw inserts of the same rows in turns."""
-    rates: list[tuple[float, float]] = []
-    async with serving(f"sqlite://{ledger}") as server:
-        load = generator(server.address, plan.connections)
-        for number in range(plan.rounds + 1):
-            raw = raw_inserts(ledger.with_name(f"raw-{number}.sqlite"), 100)
-            batches = await run(load, WORKLOADS["batch100"], plan.seconds)
-            rates.append((100 * batches.rate, raw))
-    del rates[0]  # it warmed up
-    ratio = median(mine / raw for mine, raw in rates)
-    facts["batches_and_raw_inserts_per_second"] = rates
-    facts["batches_to_raw_inserts"] = ratio
-    console.print(
-        f"BatchConsume of 100: {median(mine for mine, _ in rates):,.0f} charges per second;"
-        f" raw inserts in groups of 100: {median(raw for _, raw in rates):,.0f}; ratio {ratio:.2f}"
-    )
+def _plan(words: Sequence[str], seconds: float, rounds: int, calm: float) -> Plan:
+    """Leave out what can't be measured here, and say so."""
+    absent = missing()
+    for name, why in absent.items():
+        console.print(f"[yellow]Not measured: {name}, because {why}.[/yellow]", highlight=False)
+    chosen = [WORKLOADS[word] for word in words if WORKLOADS[word].generator not in absent]
+    return Plan(chosen, seconds, rounds, calm, frozenset(absent))
 
 
 def _ledger(folder: Path | None, temporary: Path, stored: int) -> Path:
@@ -137,37 +136,29 @@ def _ledger(folder: Path | None, temporary: Path, stored: int) -> Path:
 async def _measure(
     ledger: Path, stored: int, plan: Plan, facts: dict[str, Any], results: list[Result]
 ) -> None:
-    """Measure every workload on one server, and add to `facts` and `results`."""
-    async with serving(f"sqlite://{ledger}") as server:
-        facts["starts"][stored] = {"ready_s": server.ready_s, "memory_mib": server.memory_mib()}
-        load = generator(server.address, plan.connections)
-        facts["generator"] = load.name
-        await warm_up(server)
+    """Measure every workload, and add to `facts` and `results`."""
+    async with sides(ledger, plan.references) as found:
+        facts["starts"][stored] = {
+            side.name: {"ready_s": side.server.ready_s, "memory_mib": side.server.memory_mib()}
+            for side in found
+            if side.name in (SHIPS, OFF)
+        }
+        await warm_up_all(found)
         with Progress(console=console) as progress:
-            paced = plan.paced and "consume" in plan.workloads
-            turns = 2 * plan.rounds * (len(plan.workloads) + paced)
+            turns = plan.rounds * sum(len(plan.of(one, found)) for one in plan.workloads)
             task = progress.add_task("", total=turns)
-
-            async def one(workload: Workload, rps: int = 0) -> Result:
+            for workload in plan.workloads:
                 progress.update(task, description=workload.name)
                 result = await measure(
-                    server,
-                    load,
+                    plan.of(workload, found),
                     workload,
                     stored=stored,
                     seconds=plan.seconds,
                     rounds=plan.rounds,
-                    rps=rps,
                     calm=plan.calm,
                     advance=lambda: progress.advance(task),
                 )
                 results.append(result)
-                return result
-
-            for name in plan.workloads:
-                result = await one(WORKLOADS[name])
-                if plan.paced and name == "consume":
-                    await one(CONSUME, round(result.workload["rate"] / 2))
 
 
 if __name__ == "__main__":

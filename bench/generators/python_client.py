@@ -1,6 +1,6 @@
 """A load generator that needs no Go: grpc.aio, a fixed number of calls in flight.
 
-Called by `generators.py`; prints its report as JSON.
+Run by `python.py`; prints its report as JSON.
 """
 
 import argparse
@@ -14,21 +14,25 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-from google.protobuf.internal.decoder import _DecodeVarint  # type: ignore[attr-defined]
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+from generators.delimited import read_delimited
 
 
 async def send(
-    data: bytes,
+    messages: list[bytes],
     *,
     address: str,
+    token: str,
     call: str,
     in_flight: int,
     connections: int,
     seconds: float,
     rps: int,
 ) -> None:
-    """Send the messages in `data` round and round; at most `rps` a second, unless that is 0."""
-    messages = cycle(_messages(data))
+    """Send the messages round and round; at most `rps` a second, unless that is 0."""
+    following = cycle(messages)
+    metadata = (("authorization", f"Bearer {token}"),) if token else ()
     channels = [
         # Channels of equal arguments would share a connection.
         grpc.aio.insecure_channel(address, options=[("bench.number", number)])
@@ -54,7 +58,7 @@ async def send(
                 return
             code = "OK"
             try:
-                await next(calls)(next(messages))
+                await next(calls)(next(following), metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 code = error.code().name
             latencies.append(time.perf_counter() - start)
@@ -67,25 +71,15 @@ async def send(
     print(json.dumps({"rate": rate, "latencies_s": latencies, "codes": codes}))
 
 
-def _messages(data: bytes) -> list[bytes]:
-    messages, place = [], 0
-    while place < len(data):
-        size, place = _DecodeVarint(data, place)
-        messages.append(data[place : place + size])
-        place += size
-    return messages
-
-
 def main() -> None:
     """Read the arguments, send, report."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    for name, kind in (("address", str), ("call", str), ("in-flight", int), ("connections", int),
+    for name, kind in (("address", str), ("token", str), ("call", str), ("in-flight", int), ("connections", int),
                        ("seconds", float), ("rps", int)):  # fmt: skip
         parser.add_argument(f"--{name}", type=kind, required=True)
     arguments = vars(parser.parse_args())
-    data = arguments.pop("data").read_bytes()
-    asyncio.run(send(data, **arguments))
+    asyncio.run(send(read_delimited(arguments.pop("data")), **arguments))
 
 
 if __name__ == "__main__":
