@@ -122,7 +122,7 @@ class _Run:
         ask = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
         for call in stalled:
             # More than one connection may have: the surplus ones are ended while they are written to.
-            with suppress(grpc.aio.AioRpcError):
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                 for _ in range(20):
                     await call.write(ask)
         await asyncio.sleep(0)
