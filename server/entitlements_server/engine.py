@@ -10,10 +10,10 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
+from msgspec import Struct
 
 from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
@@ -71,8 +71,7 @@ Settle = Callable[[Sequence[Outcome] | Exception], None]
 """Takes the outcomes of a submission, or why there are none. Called once, on the event loop."""
 
 
-@dataclass(slots=True, eq=False)
-class Submission:
+class Submission(Struct, eq=False):
     """Commands that are committed in one group.
 
     Attributes:

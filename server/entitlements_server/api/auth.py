@@ -1,10 +1,8 @@
 """Who is calling, and whether they may: credentials, roles and rates."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 
 from entitlements_server.api.errors import (
     PermissionDeniedError,
@@ -60,7 +58,6 @@ class Auth:
         self._identities: tuple[Identity, ...] = ()
         self._certificates: Mapping[str, Identity] = {}
         self._tokens: Mapping[bytes, Identity] = {}
-        self._secret = os.urandom(32)
         self.nobody = Identity(_NOBODY, None)
         self._everyone: Identity | None = None
         self.replace(callers)
@@ -74,10 +71,10 @@ class Auth:
         self._certificates = {
             one.caller.certificate: one for one in self._identities if one.caller.certificate
         }
+        # One look-up a call, however many callers there are, and for a wrong token, too. Its timing
+        # reveals nothing: what is looked up is a digest, under Python's hash with a secret seed.
         self._tokens = {
-            self._index(digest): one
-            for one in self._identities
-            for digest in one.caller.token_hashes
+            digest: one for one in self._identities for digest in one.caller.token_hashes
         }
         everyone = Caller(name="", roles=frozenset(Role))
         self._everyone = None if callers else Identity(everyone, self._bucket(everyone, None))
@@ -149,17 +146,10 @@ class Auth:
         token = header[len(_SCHEME) :]
         if header[: len(_SCHEME)].lower() != _SCHEME or not token:
             raise UnauthenticatedError("The call's credentials cannot be read")
-        found = self._tokens.get(self._index(token_hash(token)))
+        found = self._tokens.get(token_hash(token))
         if found is None:
             raise UnauthenticatedError("The call's token is not known here")
         return found
-
-    def _index(self, digest: bytes) -> bytes:
-        """Return where a token is looked up: under a keyed hash, whose timing reveals nothing.
-
-        One look-up a call, however many callers there are, and for a wrong token, too.
-        """
-        return blake2b(digest, key=self._secret, digest_size=16).digest()
 
     def _in_time(self, identity: Identity) -> Identity:
         expires_s = identity.caller.expires_s

@@ -46,10 +46,9 @@ class Health:
 
     def routes(self) -> dict[str, Route]:
         """Return the routes of the service."""
-        return {
-            f"/{SERVICE}/Check": Route(open=True, kind=Kind.OPEN, serve=self._check),
-            f"/{SERVICE}/Watch": Route(open=True, kind=Kind.STREAMING, stream=self._watch),
-        }
+        check = Route(method=f"{SERVICE}/Check", open=True, kind=Kind.OPEN, serve=self._check)
+        watch = Route(method=f"{SERVICE}/Watch", open=True, kind=Kind.STREAMING, stream=self._watch)
+        return {f"/{one.method}": one for one in (check, watch)}
 
     def set(self, *, serving: bool) -> None:
         """Say from here on whether the server serves."""

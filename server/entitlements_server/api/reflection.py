@@ -13,8 +13,7 @@ from entitlements_server.api.errors import NoSuchMethodError
 from entitlements_server.api.route import Route, Stream, StreamCall
 from entitlements_server.api.translate import read_message
 
-PATH = f"/{reflection.SERVICE_NAME}/ServerReflectionInfo"
-"""Of the one method."""
+_METHOD = f"{reflection.SERVICE_NAME}/ServerReflectionInfo"
 
 
 def reflection_routes(
@@ -27,14 +26,16 @@ def reflection_routes(
         who: Who may ask.
     """
     if who == "off":
-        return {PATH: Route(kind=Kind.STREAMING, stream=_off)}
+        return {f"/{_METHOD}": Route(method=_METHOD, kind=Kind.STREAMING, stream=_off)}
     names = (*services, reflection.SERVICE_NAME)
     answers = reflection.ReflectionServicer(names, pool=_MethodFindingPool())
 
     def begin(call: StreamCall) -> _Reflection:
         return _Reflection(call, answers)
 
-    return {PATH: Route(open=who == "open", kind=Kind.STREAMING, stream=begin)}
+    return {
+        f"/{_METHOD}": Route(method=_METHOD, open=who == "open", kind=Kind.STREAMING, stream=begin)
+    }
 
 
 def _off(_: StreamCall) -> Stream:

@@ -79,6 +79,7 @@ class Route:
     """A method that the server has: it has `serve`, or `stream` if it streams.
 
     Attributes:
+        method: As in `package.Service/Method`.
         role: What a caller needs; None: being a caller is enough.
         open: Whether even those may call who are no callers.
         kind: What a call takes room of.
@@ -86,6 +87,7 @@ class Route:
         stream: Begins to serve a call that streams.
     """
 
+    method: str
     role: Role | None = None
     open: bool = False
     kind: Kind = Kind.WORK

@@ -47,9 +47,11 @@ def service_routes(servicer: Servicer) -> dict[str, Route]:
         "ListTransactions": _serve(pb.ListTransactionsRequest, servicer.list_transactions),
         "ListFeatures": _serve(pb.ListFeaturesRequest, servicer.list_features),
     }
-    return {
-        f"/{SERVICE}/{name}": Route(role=role, serve=serve[name]) for name, role in ROLES.items()
-    }
+    routes = (
+        Route(method=f"{SERVICE}/{name}", role=role, serve=serve[name])
+        for name, role in ROLES.items()
+    )
+    return {f"/{route.method}": route for route in routes}
 
 
 def _serve(

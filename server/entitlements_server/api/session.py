@@ -85,7 +85,7 @@ class Session:
     @property
     def method(self) -> str:
         """As in `package.Service/Method`; callers cannot make up others."""
-        return UNKNOWN_METHOD if self.route is None else self._call.path[1:]
+        return UNKNOWN_METHOD if self.route is None else self.route.method
 
     @property
     def caller(self) -> str:

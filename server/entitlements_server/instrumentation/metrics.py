@@ -19,6 +19,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from entitlements_server.instrumentation.durations import Durations
 from entitlements_server.instrumentation.interface import SHED_CAUSES
 from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
 from entitlements_server.ledger.values import Kind, Status, Transaction
@@ -51,21 +52,14 @@ class Metrics:
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
-        duration = Histogram(
+        self._durations = Durations(
             "rpc_server_call_duration_seconds",
-            "Time from a call's arrival to its status.",
+            "Time from a call's first header to its status.",
             ("rpc_system_name", "rpc_method", "rpc_response_status_code", "error_type"),
-            buckets=_CALL_BUCKETS,
-            registry=self.registry,
+            lambda method, code: ("grpc", method, code, code if code in SERVER_ERRORS else ""),
+            _CALL_BUCKETS,
         )
-
-        # The children are looked up by us: labels() checks and joins its arguments each time.
-        @cache
-        def of_call(method: str, code: str) -> Callable[[float], None]:
-            error = code if code in SERVER_ERRORS else ""
-            return duration.labels("grpc", method, code, error).observe
-
-        self._of_call = of_call
+        self.registry.register(self._durations)
         self._charges = self._by_feature("charges", "Successful charges, free ones included.")
         self._denials = self._by_feature("denials", "Charges denied for a balance too small.")
         self._consumed = self._by_feature("tokens_consumed", "Tokens charged.")
@@ -130,7 +124,7 @@ class Metrics:
 
     def call_ended(self, method: str, code: str, seconds: float) -> None:
         """See CallObserver."""
-        self._of_call(method, code)(seconds)
+        self._durations.observe(method, code, seconds)
 
     def call_shed(self, cause: str) -> None:
         """See CallObserver."""

@@ -157,44 +157,37 @@ class _Call:
 
     def reply(self, message: bytes) -> None:
         """See IncomingCall."""
-        if not self._claim():
+        closing = self._claim()
+        if closing is None:
             return
         size = len(message)
         if size >= LARGE_MESSAGE_BYTES:
             self._unsent = (self.peer(), size)
             self._transport.unsent.add(*self._unsent)
-        self._answer(
+        self._start(
             (
                 cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
                 cygrpc.SendMessageOperation(message, _NO_FLAGS),
                 cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS),
-            )
+                *closing,
+            ),
+            self._on_answered,
         )
 
     def finish(self) -> None:
         """See IncomingCall."""
-        if self._claim():
-            self._answer(
-                (
-                    *self._greeting(),
-                    cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS),
-                )
-            )
+        self._end_with(cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS))
 
     def fail(self, status: CallStatus) -> None:
         """See IncomingCall."""
-        if self._claim():
-            self._answer(
-                (
-                    *self._greeting(),
-                    cygrpc.SendStatusFromServerOperation(
-                        status.trailers,
-                        _CODES[status.code],
-                        status.message.encode("utf-8", "replace"),
-                        _NO_FLAGS,
-                    ),
-                )
+        self._end_with(
+            cygrpc.SendStatusFromServerOperation(
+                status.trailers,
+                _CODES[status.code],
+                status.message.encode("utf-8", "replace"),
+                _NO_FLAGS,
             )
+        )
 
     # On the polling thread.
 
@@ -265,13 +258,25 @@ class _Call:
 
     # From any thread.
 
-    def _claim(self) -> bool:
-        """Return whether the call has not been answered yet; from here on it has."""
+    def _claim(self) -> tuple[Any, ...] | None:
+        """Have the right to answer the call.
+
+        Returns:
+            What reports the end of the call, if nothing does yet; None if it has been answered.
+        """
         with self._transport.lock:
             if self._answered:
-                return False
+                return None
             self._answered = True
-            return True
+            if self._closing:
+                return ()
+            self._closing = True
+        return (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
+
+    def _end_with(self, status: Any) -> None:
+        closing = self._claim()
+        if closing is not None:
+            self._start((*self._greeting(), status, *closing), self._on_answered)
 
     def _greeting(self) -> tuple[Any, ...]:
         with self._transport.lock:
@@ -279,13 +284,6 @@ class _Call:
                 return ()
             self._greeted = True
         return (cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),)
-
-    def _answer(self, operations: tuple[Any, ...]) -> None:
-        with self._transport.lock:
-            closing, self._closing = self._closing, True
-        if not closing:
-            operations = (*operations, cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS))
-        self._start(operations, self._on_answered)
 
     def _settle_unsent(self) -> None:
         peer, size = self._unsent
