@@ -4,11 +4,10 @@ import asyncio
 import socket
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import count
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -155,13 +154,15 @@ def silent_calls(address: str, size: int, limit_s: float) -> Held:
             held.begun += begun
         held.connections = len(strangers)
         for stranger in strangers:
-            stranger.wait(
-                lambda one=stranger: not one.unanswered, begin + limit_s - time.monotonic()
-            )  # type: ignore[misc]
+            _wait_for_ends(stranger, begin + limit_s)
         held.seconds = time.monotonic() - begin
         for stranger in strangers:
             held.take(stranger)
     return held
+
+
+def _wait_for_ends(stranger: Connection, end: float) -> None:
+    stranger.wait(lambda: not stranger.unanswered, end - time.monotonic())
 
 
 def idle_connections(address: str, size: int) -> int:
@@ -183,6 +184,7 @@ class Flood(StrEnum):
     MESSAGE_RESET = "HEADERS, DATA and RST_STREAM"
     PING = "PING"
     SETTINGS = "SETTINGS"
+    UNREAD_PING = "PING, answers unread"
 
 
 @dataclass(slots=True)
@@ -213,15 +215,15 @@ def flood(address: str, kind: Flood, limit_s: float, *, again: bool = False) -> 
     end = begin + limit_s
     while time.monotonic() < end and (again or not flooded.connections):
         try:
-            connection = Connection(address)
+            connection = Connection(address, reads=kind is not Flood.UNREAD_PING)
         except OSError:
             time.sleep(0.01)
             continue
         with connection:
             connection.meet(limit_s)
-            batches = _batches(kind, connection)
             while time.monotonic() < end and not connection.closed and connection.goaway is None:
-                flooded.sent += _BATCH * connection.send(next(batches), end - time.monotonic())
+                frames = b"".join(_frames(kind, connection) for _ in range(_BATCH))
+                flooded.sent += _BATCH * connection.send(frames, end - time.monotonic())
                 # What has come on streams that were reset is of no interest.
                 connection.answers.clear()
             flooded.connections += 1
@@ -232,20 +234,14 @@ def flood(address: str, kind: Flood, limit_s: float, *, again: bool = False) -> 
     return flooded
 
 
-def _batches(kind: Flood, connection: Connection) -> "count[bytes] | map[bytes]":
-    make: Callable[[], bytes] = {
-        Flood.RESET: lambda: _abandoned(connection, b""),
-        Flood.MESSAGE_RESET: lambda: _abandoned(connection, None),
-        Flood.PING: http2.ping,
-        Flood.SETTINGS: lambda: http2.settings(_MANY_SETTINGS),
-    }[kind]
-    return map(lambda _: b"".join(make() for _ in range(_BATCH)), count())
-
-
-def _abandoned(connection: Connection, message: bytes | None) -> bytes:
+def _frames(kind: Flood, connection: Connection) -> bytes:
+    if kind in (Flood.PING, Flood.UNREAD_PING):
+        return http2.ping()
+    if kind is Flood.SETTINGS:
+        return http2.settings(_MANY_SETTINGS)
     stream = connection.new_stream()
-    sent = b"" if message is not None else http2.data(stream)
-    return http2.headers(stream, HEALTH_CHECK) + sent + http2.reset(stream)
+    message = http2.data(stream) if kind is Flood.MESSAGE_RESET else b""
+    return http2.headers(stream, HEALTH_CHECK) + message + http2.reset(stream)
 
 
 @dataclass(slots=True)
