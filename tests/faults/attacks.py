@@ -26,8 +26,14 @@ PATIENCE_S = 5.0
 """How long a stranger waits for one answer."""
 
 _MAX_CONNECTIONS = 1000
+_QUIET_S = 3.0
 _BATCH = 200
-_MANY_SETTINGS = {SettingsFrame.INITIAL_WINDOW_SIZE: 65_536, SettingsFrame.MAX_FRAME_SIZE: 16_384}
+_PINGS = http2.ping() * _BATCH
+_SETTINGS = (
+    http2.settings({SettingsFrame.INITIAL_WINDOW_SIZE: 65_535})
+    + http2.settings({SettingsFrame.INITIAL_WINDOW_SIZE: 65_536})
+) * (_BATCH // 2)
+_FREE = pb.ConsumeRequest(user_id="stranger", feature="headline_pick").SerializeToString()
 
 
 def bad_paths(address: str, size: int, limit_s: float) -> Counter[str]:
@@ -125,14 +131,17 @@ def unread_answers(
 
 
 def _settle(strangers: Sequence[Connection], end: float) -> None:
-    """Read until nothing has come for a second, or the time is up."""
-    quiet_since, seen = time.monotonic(), -1
-    while time.monotonic() < min(quiet_since + 1, end):
+    """Read until each call has an end or at least headers, nothing comes any more, or the time is up."""
+    quiet_since, seen = time.monotonic(), (-1, -1)
+    while time.monotonic() < min(quiet_since + _QUIET_S, end):
         for stranger in strangers:
             stranger.wait(lambda: False, 0.02)
-        ended = sum(stranger.unanswered for stranger in strangers)
-        if ended != seen:
-            quiet_since, seen = time.monotonic(), ended
+        begun = sum(len(stranger.answers) for stranger in strangers)
+        unanswered = sum(stranger.unanswered for stranger in strangers)
+        if (begun, unanswered) != seen:
+            quiet_since, seen = time.monotonic(), (begun, unanswered)
+        if not any(stranger.silent for stranger in strangers):
+            return
 
 
 def silent_calls(address: str, size: int, limit_s: float) -> Held:
@@ -222,7 +231,7 @@ def flood(address: str, kind: Flood, limit_s: float, *, again: bool = False) -> 
         with connection:
             connection.meet(limit_s)
             while time.monotonic() < end and not connection.closed and connection.goaway is None:
-                frames = b"".join(_frames(kind, connection) for _ in range(_BATCH))
+                frames = _frames(kind, connection)
                 flooded.sent += _BATCH * connection.send(frames, end - time.monotonic())
                 # What has come on streams that were reset is of no interest.
                 connection.answers.clear()
@@ -236,12 +245,17 @@ def flood(address: str, kind: Flood, limit_s: float, *, again: bool = False) -> 
 
 def _frames(kind: Flood, connection: Connection) -> bytes:
     if kind in (Flood.PING, Flood.UNREAD_PING):
-        return http2.ping()
+        return _PINGS
     if kind is Flood.SETTINGS:
-        return http2.settings(_MANY_SETTINGS)
-    stream = connection.new_stream()
-    message = http2.data(stream) if kind is Flood.MESSAGE_RESET else b""
-    return http2.headers(stream, HEALTH_CHECK) + message + http2.reset(stream)
+        return _SETTINGS
+    frames = []
+    for _ in range(_BATCH):
+        stream = connection.new_stream()
+        frames.append(http2.headers(stream, SERVICE + b"/Consume"))
+        if kind is Flood.MESSAGE_RESET:
+            frames.append(http2.data(stream, _FREE))
+        frames.append(http2.reset(stream))
+    return b"".join(frames)
 
 
 @dataclass(slots=True)

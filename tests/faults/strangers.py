@@ -11,12 +11,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 
 import grpc
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
+from entitlements_server.ledger.limits import MAX_KEY_BYTES, MAX_TEXT_BYTES
 from faults import attacks, logs
 from faults.attacks import Flood
 from faults.figures import Advance, Report, silent
@@ -24,7 +26,7 @@ from faults.honest import Honest, Phase
 from faults.peak import Peak
 from support.certificates import Authority, ServerFiles
 from support.http2 import Connection
-from support.operating import Served, callers
+from support.operating import Served
 
 TOKEN = "ent_honest"
 BAD_PATHS = 1000
@@ -37,12 +39,16 @@ P99_MS = 100.0
 KEPT = 0.5
 """Share of their rate that honest callers keep beside a flood."""
 
+SERVED = 0.1
+"""Share of their rate at which honest callers count as served while others fill the memory."""
+
 SLOWER = 3.0
 """Times the median latency that honest callers may have beside wrong tokens: these cost something, too."""
 
 LOG_BYTES = 2**16
 UNFINISHED = (("watch",), ("reflection",), ("no message",), ("watch", "reflection", "no message"))
 ROWS = 1000
+_LIGHT = 200.0
 _MODERATE = 500.0
 _FLOOD_S = 5.0
 
@@ -77,13 +83,22 @@ def serving(*options: str) -> Iterator[Served]:
 
 
 @contextmanager
-def with_callers(*entries: tuple[str, str, str]) -> Iterator[tuple[str, str]]:
-    """The options of a server whose honest caller has TOKEN."""
+def with_callers(others: int = 0) -> Iterator[tuple[str, str]]:
+    """The options of a server whose honest caller has TOKEN, and which has others with 8 tokens each."""
+    entries = [_caller("honest", TOKEN)]
+    entries += [
+        _caller(f"other-{number}", *(f"ent_{number}_{each}" for each in range(8)))
+        for number in range(others)
+    ]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder, "server.toml")
-        text = callers(("honest", "charger", TOKEN), *entries)
-        config.write_text(text.replace('["charger"]', '["charger", "funder"]', 1))
+        config.write_text("\n".join(entries))
         yield ("--config", str(config))
+
+
+def _caller(name: str, *tokens: str) -> str:
+    hashes = [sha256(token.encode()).hexdigest() for token in tokens]
+    return f'[[callers]]\nname = "{name}"\nroles = ["charger", "funder"]\ntoken_sha256 = {hashes}\n'
 
 
 def exit_seconds(kinds: tuple[str, ...], limit_s: float) -> float:
@@ -97,33 +112,41 @@ def exit_seconds(kinds: tuple[str, ...], limit_s: float) -> float:
 
 
 def fill(address: str) -> bytes:
-    """Make the history of one user that long; returns the request that lists it."""
+    """Give one user a long history of long records; returns the request that lists it."""
     with grpc.insecure_channel(address) as channel:
         stub = EntitlementServiceStub(channel)
-        free = pb.ConsumeRequest(user_id="ada", feature="headline_pick")
-        stub.BatchConsume(pb.BatchConsumeRequest(requests=[free] * ROWS))
+        made = [
+            stub.TopUp.future(
+                pb.TopUpRequest(
+                    user_id="ada",
+                    amount=1,
+                    reason="r" * MAX_TEXT_BYTES,
+                    idempotency_key=f"{number:0{MAX_KEY_BYTES}}",
+                )
+            )
+            for number in range(ROWS)
+        ]
+        for call in made:
+            call.result()
         request = pb.ListTransactionsRequest(user_id="ada", page_size=ROWS)
-        # What the server takes for such an answer once, it keeps.
+        # What such an answer takes for a moment, the allocator keeps.
         for call in [stub.ListTransactions.future(request) for _ in range(4)]:
             assert len(call.result().transactions) == ROWS
     return request.SerializeToString()
 
 
-def many_callers() -> list[tuple[str, str, str]]:
-    """All but one of the callers that a configuration may have."""
-    return [(f"caller-{number}", "reader", f"ent_{number}") for number in range(999)]
-
-
 def _bad_paths(report: Report, size: int, advance: Advance) -> None:
     outcomes: Counter[str] = Counter()
     failures: Counter[str] = Counter()
-    ended = calls = 0
+    ended: Counter[int] = Counter()  # by exit status: below 0 it is a signal
+    calls = 0
     for number in range(size):
         with with_callers() as options, serving(*(options if number % 2 else ())) as server:
             with Honest(server.address, token=TOKEN) as honest:
                 outcomes += attacks.bad_paths(server.address, BAD_PATHS, 60)
                 phases = honest.finish()
-            ended += server.process.poll() is not None
+            if (status := server.process.poll()) is not None:
+                ended[status] += 1
         for phase in phases.values():
             calls += phase.calls
             failures += Counter(phase.failures)
@@ -132,10 +155,10 @@ def _bad_paths(report: Report, size: int, advance: Advance) -> None:
     report.note("A1: of these answered UNIMPLEMENTED or UNAUTHENTICATED", outcomes["12"] + outcomes["16"], "all")  # fmt: skip
     report.note("A1: honest calls answered", calls)
     report.note("A1: honest calls that failed", failures.total(), "0")
-    report.note("A1: runs in which the process ended", ended, "0")
+    report.note("A1: runs in which the process ended", str(dict(ended)), "{}")
     report.require(set(outcomes) <= {"12", "16"}, f"A1: bad paths were answered {dict(outcomes)}")
     report.require(not failures, f"A1: honest calls failed: {dict(failures)}")
-    report.require(ended == 0, f"A1: the server ended in {ended} of {size} runs")
+    report.require(not ended, f"A1: the server ended in {ended.total()} of {size} runs")
 
 
 def _leaving(report: Report) -> None:
@@ -149,7 +172,7 @@ def _unread_answers(report: Report, connections: int) -> None:
     name = f"A3, {connections} connections"
     with serving() as server:
         request = fill(server.address)
-        with Honest(server.address, rate=200) as honest, Peak(server.process.pid) as peak:
+        with Honest(server.address, rate=_LIGHT) as honest, Peak(server.process.pid) as peak:
             honest.phase("attack")
             held = attacks.unread_answers(server.address, request, 1000, connections, 60)
             phase = honest.finish()["attack"]
@@ -160,11 +183,14 @@ def _unread_answers(report: Report, connections: int) -> None:
 
 def _silent_calls(report: Report) -> None:
     name = "A4"
-    with serving() as server:
-        with Honest(server.address, rate=200) as honest, Peak(server.process.pid) as peak:
-            honest.phase("attack")
-            held = attacks.silent_calls(server.address, 24_000, 40)
-            phase = honest.finish()["attack"]
+    with (
+        serving() as server,
+        Honest(server.address, rate=_LIGHT) as honest,
+        Peak(server.process.pid) as peak,
+    ):
+        honest.phase("attack")
+        held = attacks.silent_calls(server.address, 24_000, 40)
+        phase = honest.finish()["attack"]
     report.note(f"{name}: calls without a message", held.begun, "24,000")
     report.note(f"{name}: over connections", held.connections)
     report.note(f"{name}: ends", str(dict(held.statuses)))
@@ -177,10 +203,10 @@ def _silent_calls(report: Report) -> None:
 def _note_bounds(report: Report, name: str, peak: Peak, phase: Phase) -> None:
     report.note(f"{name}: memory before, MiB", peak.before_mib)
     report.note(f"{name}: memory at most, MiB", peak.most_mib, f"+{GROWTH_MIB}")
-    report.note(f"{name}: honest calls a second, of 200", phase.rate)
+    report.note(f"{name}: honest calls a second, of {_LIGHT:.0f}", phase.rate)
     report.note(f"{name}: honest p99, ms", phase.p99_ms)
     report.require(peak.growth_mib < GROWTH_MIB, f"{name}: grew by {peak.growth_mib:.0f} MiB")
-    report.require(phase.calls > 0, f"{name}: no honest call was served")
+    report.require(phase.rate >= SERVED * _LIGHT, f"{name}: {phase.rate:.0f} honest calls/s")
     report.require(not phase.failures, f"{name}: honest calls failed: {phase.failures}")
 
 
@@ -220,7 +246,9 @@ def _flood(report: Report, kind: Flood) -> None:
     )
     report.require(not failures, f"{name}: honest calls failed: {failures}")
     report.require(flood.rate >= KEPT * alone.rate, f"{name}: {flood.rate:.0f} honest calls/s")
-    report.require(flood.p99_ms < P99_MS, f"{name}: honest p99 {flood.p99_ms:.0f} ms")
+    # On a machine that is busy with other things calls are slow without a flood, too.
+    limit_ms = max(P99_MS, 2 * alone.p99_ms)
+    report.require(flood.p99_ms < limit_ms, f"{name}: honest p99 {flood.p99_ms:.0f} ms")
 
 
 def _watches(report: Report) -> None:
@@ -238,13 +266,16 @@ def _watches(report: Report) -> None:
 
 
 def _wrong_tokens(report: Report) -> None:
-    with with_callers(*many_callers()) as options, serving(*options) as server:
-        with Honest(server.address, rate=200, token=TOKEN) as honest:
-            honest.phase("alone")
-            time.sleep(_FLOOD_S)
-            honest.phase("attack")
-            statuses = attacks.wrong_tokens(server.address, 1400, _FLOOD_S)
-            phases = honest.finish()
+    with (
+        with_callers(999) as options,
+        serving(*options) as server,
+        Honest(server.address, rate=_LIGHT, token=TOKEN) as honest,
+    ):
+        honest.phase("alone")
+        time.sleep(_FLOOD_S)
+        honest.phase("attack")
+        statuses = attacks.wrong_tokens(server.address, 1400, _FLOOD_S)
+        phases = honest.finish()
     alone, attack = phases["alone"], phases["attack"]
     report.note("A7: wrong tokens a second, of 1,400", statuses.total() / _FLOOD_S)
     report.note("A7: answered", str(dict(statuses)), "16: UNAUTHENTICATED")

@@ -142,6 +142,11 @@ class Connection:
         """How many streams were begun with which the server isn't done."""
         return self._next_stream // 2 - self._ended
 
+    @property
+    def silent(self) -> int:
+        """How many streams were begun on which nothing has come."""
+        return 0 if self.closed else self._next_stream // 2 - len(self.answers)
+
     def wait(self, holds: Callable[[], bool], limit_s: float) -> bool:
         """Read until something holds, the connection is closed, or the time is up."""
         end = time.monotonic() + limit_s
@@ -244,14 +249,12 @@ def headers(stream: int, path: bytes, *metadata: Header) -> bytes:
 
 def data(stream: int, message: bytes = b"", *, end: bool = True) -> bytes:
     """A DATA frame with one whole message."""
-    flags = ["END_STREAM"] if end else []
-    prefixed = b"\0" + len(message).to_bytes(4, "big") + message
-    return DataFrame(stream, prefixed, flags=flags).serialize()
+    return _at(_data(message, end), stream)
 
 
 def reset(stream: int, code: int = CANCEL) -> bytes:
     """A RST_STREAM frame."""
-    return RstStreamFrame(stream, code).serialize()
+    return _at(_reset(code), stream)
 
 
 def ping(opaque: bytes = b"stranger") -> bytes:
@@ -283,6 +286,18 @@ def _headers(path: bytes, metadata: tuple[Header, ...]) -> bytes:
     )
     block = Encoder().encode([(name, value, True) for name, value in named])
     return HeadersFrame(1, block, flags=["END_HEADERS"]).serialize()
+
+
+@lru_cache
+def _data(message: bytes, end: bool) -> bytes:
+    flags = ["END_STREAM"] if end else []
+    prefixed = b"\0" + len(message).to_bytes(4, "big") + message
+    return DataFrame(1, prefixed, flags=flags).serialize()
+
+
+@lru_cache
+def _reset(code: int) -> bytes:
+    return RstStreamFrame(1, code).serialize()
 
 
 def _at(frame: bytes, stream: int) -> bytes:
