@@ -174,8 +174,9 @@ def _wait_for_ends(stranger: Connection, end: float) -> None:
     stranger.wait(lambda: not stranger.unanswered, end - time.monotonic())
 
 
-def idle_connections(address: str, size: int) -> int:
+def idle_connections(address: str, size: int, limit_s: float) -> int:
     """Open `size` connections that do nothing; returns how many the server keeps."""
+    end = time.monotonic() + limit_s
     with ExitStack() as stack:
         strangers = []
         for _ in range(size):
@@ -183,7 +184,7 @@ def idle_connections(address: str, size: int) -> int:
                 strangers.append(stack.enter_context(Connection(address)))
             except OSError:
                 continue
-        return sum(one.meet() and one.ping(PATIENCE_S) for one in strangers)
+        return sum(one.ping(max(end - time.monotonic(), 0.1)) for one in strangers)
 
 
 class Flood(StrEnum):

@@ -5,30 +5,16 @@ another process meanwhile. The rates are ratios within one run, on one machine.
 """
 
 import asyncio
-import signal
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from hashlib import sha256
-from pathlib import Path
 
-import grpc
-
-from entitlements.v1 import entitlement_service_pb2 as pb
-from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
-from entitlements_server.ledger.limits import MAX_KEY_BYTES, MAX_TEXT_BYTES
 from faults import attacks, logs
+from faults.attacked import TOKEN, exit_seconds, fill, serving, with_callers, with_tls
 from faults.attacks import Flood
 from faults.figures import Advance, Report, silent
 from faults.honest import Honest, Phase
 from faults.peak import Peak
-from support.certificates import Authority, ServerFiles
-from support.http2 import Connection
-from support.operating import Served
 
-TOKEN = "ent_honest"
 BAD_PATHS = 1000
 GROWTH_MIB = 64
 EXIT_S = 1.0
@@ -47,7 +33,6 @@ SLOWER = 3.0
 
 LOG_BYTES = 2**16
 UNFINISHED = (("watch",), ("reflection",), ("no message",), ("watch", "reflection", "no message"))
-ROWS = 1000
 _LIGHT = 200.0
 _MODERATE = 500.0
 _FLOOD_S = 5.0
@@ -67,72 +52,6 @@ def check(size: int, advance: Advance = silent) -> Report:
     _wrong_tokens(report)
     _noise(report)
     return report
-
-
-@contextmanager
-def serving(*options: str) -> Iterator[Served]:
-    """A server on a new ledger, with the defaults that ship."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = f"sqlite://{folder}/ledger.sqlite"
-        options = ("--listen", "127.0.0.1:0", "--store", store, *options)
-        server = Served(Path(folder), *options)
-        try:
-            yield server
-        finally:
-            server.close()
-
-
-@contextmanager
-def with_callers(others: int = 0) -> Iterator[tuple[str, str]]:
-    """The options of a server whose honest caller has TOKEN, and which has others with 8 tokens each."""
-    entries = [_caller("honest", TOKEN)]
-    entries += [
-        _caller(f"other-{number}", *(f"ent_{number}_{each}" for each in range(8)))
-        for number in range(others)
-    ]
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder, "server.toml")
-        config.write_text("\n".join(entries))
-        yield ("--config", str(config))
-
-
-def _caller(name: str, *tokens: str) -> str:
-    hashes = [sha256(token.encode()).hexdigest() for token in tokens]
-    return f'[[callers]]\nname = "{name}"\nroles = ["charger", "funder"]\ntoken_sha256 = {hashes}\n'
-
-
-def exit_seconds(kinds: tuple[str, ...], limit_s: float) -> float:
-    """How long a server takes to leave, by SIGTERM, with unfinished calls of these kinds."""
-    with serving() as server, Connection(server.address) as stranger:
-        assert attacks.unfinished_calls(stranger, kinds)
-        begin = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
-        server.process.wait(limit_s)
-        return time.monotonic() - begin
-
-
-def fill(address: str) -> bytes:
-    """Give one user a long history of long records; returns the request that lists it."""
-    with grpc.insecure_channel(address) as channel:
-        stub = EntitlementServiceStub(channel)
-        made = [
-            stub.TopUp.future(
-                pb.TopUpRequest(
-                    user_id="ada",
-                    amount=1,
-                    reason="r" * MAX_TEXT_BYTES,
-                    idempotency_key=f"{number:0{MAX_KEY_BYTES}}",
-                )
-            )
-            for number in range(ROWS)
-        ]
-        for call in made:
-            call.result()
-        request = pb.ListTransactionsRequest(user_id="ada", page_size=ROWS)
-        # What such an answer takes for a moment, the allocator keeps.
-        for call in [stub.ListTransactions.future(request) for _ in range(4)]:
-            assert len(call.result().transactions) == ROWS
-    return request.SerializeToString()
 
 
 def _bad_paths(report: Report, size: int, advance: Advance) -> None:
@@ -297,14 +216,11 @@ def _noise(report: Report) -> None:
     report.note("A8: log, bytes", len(log), f"{LOG_BYTES:,}")
     report.require(answered == 500, f"A8: {answered} of 500 calls were answered")
     _note_log(report, log)
-    with tempfile.TemporaryDirectory() as folder:
-        files = ServerFiles(Path(folder), Authority())
-        tls = ("--tls-certificate", str(files.certificate), "--tls-key", str(files.key))
-        watched = ("--log-format", "json", "--metrics-listen", "127.0.0.1:0")
-        with serving(*tls, *watched) as server:
-            attacks.no_handshakes(server.address, 100)
-            counted = logs.handshake_failures(server.metrics_url, 100)
-            log = server.log
+    watched = ("--log-format", "json", "--metrics-listen", "127.0.0.1:0")
+    with with_tls() as tls, serving(*tls, *watched) as server:
+        attacks.no_handshakes(server.address, 100)
+        counted = logs.handshake_failures(server.metrics_url, 100)
+        log = server.log
     report.note("A8: handshake failures counted, of 100", counted, "100")
     report.note("A8: log of these, bytes", len(log), f"{LOG_BYTES:,}")
     report.require(counted >= 100, f"A8: {counted} of 100 failed handshakes were counted")
