@@ -22,6 +22,8 @@ TOKEN = "ent_honest"
 ROWS = 1000
 """Of the history that is listed; each about 900 bytes long."""
 
+_AT_ONCE = 100
+
 
 @contextmanager
 def serving(*options: str) -> Iterator[Served]:
@@ -82,19 +84,19 @@ def fill(address: str) -> bytes:
     """Give one user a long history of long records; returns the request that lists it."""
     with grpc.insecure_channel(address) as channel:
         stub = EntitlementServiceStub(channel)
-        made = [
-            stub.TopUp.future(
-                pb.TopUpRequest(
-                    user_id="ada",
-                    amount=1,
-                    reason="r" * MAX_TEXT_BYTES,
-                    idempotency_key=f"{number:0{MAX_KEY_BYTES}}",
-                )
+        requests = [
+            pb.TopUpRequest(
+                user_id="ada",
+                amount=1,
+                reason="r" * MAX_TEXT_BYTES,
+                idempotency_key=f"{number:0{MAX_KEY_BYTES}}",
             )
             for number in range(ROWS)
         ]
-        for call in made:
-            call.result()
+        for first in range(0, ROWS, _AT_ONCE):
+            made = [stub.TopUp.future(each) for each in requests[first : first + _AT_ONCE]]
+            for call in made:
+                call.result()
         request = pb.ListTransactionsRequest(user_id="ada", page_size=ROWS)
         # What such an answer takes for a moment, the allocator keeps.
         for call in [stub.ListTransactions.future(request) for _ in range(4)]:

@@ -151,8 +151,10 @@ class _Callers:
             self._left -= 1
             if self._left == 0:
                 print("ready", flush=True)  # noqa: T201  # whoever started this waits for it
-            due = time.monotonic()
-            while not self._leaving:
+            due, leaving = time.monotonic(), False
+            # Once more at the end: each phase shows whether a caller is served.
+            while not leaving:
+                leaving = self._leaving
                 await self._charge(stub, user_id)
                 due = max(due + self._step_s, time.monotonic() - self._step_s)
                 await asyncio.sleep(max(due - time.monotonic(), 0))
