@@ -10,8 +10,8 @@ from collections import Counter
 
 from faults import attacks, logs
 from faults.attacked import TOKEN, exit_seconds, fill, serving, with_callers, with_tls
-from faults.attacks import Flood
 from faults.figures import Advance, Report, silent
+from faults.floods import Flood, flood
 from faults.honest import Honest, Phase
 from faults.peak import Peak
 
@@ -139,35 +139,35 @@ def _flood(report: Report, kind: Flood) -> None:
         honest.phase("alone")
         time.sleep(_FLOOD_S)
         honest.phase("flood")
-        flooded = attacks.flood(server.address, kind, _FLOOD_S)
+        flooded = flood(server.address, kind, _FLOOD_S)
         # A flood that was ended early is over; what is left of its time counts all the same.
         time.sleep(max(_FLOOD_S - flooded.seconds, 0))
         honest.phase("floods")
-        again = attacks.flood(server.address, kind, _FLOOD_S, again=True)
+        again = flood(server.address, kind, _FLOOD_S, again=True)
         phases = honest.finish()
-    alone, flood, floods = phases["alone"], phases["flood"], phases["floods"]
+    alone, one, many = phases["alone"], phases["flood"], phases["floods"]
     report.note(f"{name}: sent", flooded.sent)
     report.note(f"{name}: sent for, seconds, until ended", flooded.seconds)
     report.note(f"{name}: ended by the server", "yes" if flooded.closed else "no")
     report.note(f"{name}: GOAWAY", str(dict(flooded.goaways)))
     report.note(f"{name}: growth of memory, MiB", peak.growth_mib, f"{GROWTH_MIB}")
-    report.note(f"{name}: share of the honest rate kept", flood.rate / alone.rate, f"{KEPT}")
+    report.note(f"{name}: share of the honest rate kept", one.rate / alone.rate, f"{KEPT}")
     report.note(f"{name}: honest p99 alone, ms", alone.p99_ms)
-    report.note(f"{name}: honest p99, ms", flood.p99_ms, f"{P99_MS:.0f}")
+    report.note(f"{name}: honest p99, ms", one.p99_ms, f"{P99_MS:.0f}")
     report.note(f"{name}, connecting again: connections", again.connections)
     report.note(f"{name}, connecting again: sent", again.sent)
-    report.note(f"{name}, connecting again: share kept", floods.rate / alone.rate)
-    report.note(f"{name}, connecting again: honest p99, ms", floods.p99_ms)
-    failures = flood.failures
+    report.note(f"{name}, connecting again: share kept", many.rate / alone.rate)
+    report.note(f"{name}, connecting again: honest p99, ms", many.p99_ms)
+    failures = one.failures
     report.require(
         flooded.closed > 0 or peak.growth_mib < GROWTH_MIB,
         f"{name}: neither ended nor bounded: {peak.growth_mib:.0f} MiB",
     )
     report.require(not failures, f"{name}: honest calls failed: {failures}")
-    report.require(flood.rate >= KEPT * alone.rate, f"{name}: {flood.rate:.0f} honest calls/s")
+    report.require(one.rate >= KEPT * alone.rate, f"{name}: {one.rate:.0f} honest calls/s")
     # On a machine that is busy with other things calls are slow without a flood, too.
     limit_ms = max(P99_MS, 2 * alone.p99_ms)
-    report.require(flood.p99_ms < limit_ms, f"{name}: honest p99 {flood.p99_ms:.0f} ms")
+    report.require(one.p99_ms < limit_ms, f"{name}: honest p99 {one.p99_ms:.0f} ms")
 
 
 def _watches(report: Report) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from faults import attacks, logs
 from faults.attacked import TOKEN, exit_seconds, fill, serving, with_callers, with_tls
-from faults.attacks import Flood
+from faults.floods import Flood, flood
 from faults.honest import Honest
 from faults.peak import Peak
 from faults.strangers import GROWTH_MIB, LOG_BYTES, SERVED, UNFINISHED
@@ -92,7 +92,7 @@ def test_beside_a_flood_of_cheap_frames_honest_callers_are_served(kind: Flood) -
         Peak(server.process.pid) as peak,
     ):
         honest.phase("flood")
-        flooded = attacks.flood(server.address, kind, 3)
+        flooded = flood(server.address, kind, 3)
         phase = honest.finish()["flood"]
     assert flooded.sent > 0
     assert flooded.closed or peak.growth_mib < GROWTH_MIB
