@@ -15,8 +15,8 @@ from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from entitlements_server.ledger.limits import MAX_KEY_BYTES, MAX_TEXT_BYTES
 from faults import attacks
 from support.certificates import Authority, ServerFiles
-from support.http2 import Connection
 from support.operating import Served
+from support.raw_http2 import Connection
 
 TOKEN = "ent_honest"
 ROWS = 1000

@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from hyperframe.frame import SettingsFrame
 
 from entitlements.v1 import entitlement_service_pb2 as pb
-from support import http2
-from support.http2 import Connection, Header
+from support import raw_http2
+from support.raw_http2 import Connection, Header
 
 SERVICE = f"/{pb.DESCRIPTOR.services_by_name['EntitlementService'].full_name}".encode()
 HEALTH_CHECK = b"/grpc.health.v1.Health/Check"
@@ -266,7 +266,7 @@ def no_handshakes(address: str, size: int) -> int:
     """Say "hello" to a port of TLS `size` times; returns how often the server closed the connection."""
     closed = 0
     for _ in range(size):
-        with http2.connect(address) as stranger:
+        with raw_http2.connect(address) as stranger:
             stranger.settimeout(PATIENCE_S)
             stranger.sendall(b"hello")
             stranger.shutdown(socket.SHUT_WR)

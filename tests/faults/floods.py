@@ -9,14 +9,14 @@ from hyperframe.frame import SettingsFrame
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from faults.attacks import SERVICE
-from support import http2
-from support.http2 import Connection
+from support import raw_http2
+from support.raw_http2 import Connection
 
 _BATCH = 200
-_PINGS = http2.ping() * _BATCH
+_PINGS = raw_http2.ping() * _BATCH
 _SETTINGS = (
-    http2.settings({SettingsFrame.INITIAL_WINDOW_SIZE: 65_535})
-    + http2.settings({SettingsFrame.INITIAL_WINDOW_SIZE: 65_536})
+    raw_http2.settings({SettingsFrame.INITIAL_WINDOW_SIZE: 65_535})
+    + raw_http2.settings({SettingsFrame.INITIAL_WINDOW_SIZE: 65_536})
 ) * (_BATCH // 2)
 _FREE = pb.ConsumeRequest(user_id="stranger", feature="headline_pick").SerializeToString()
 
@@ -86,8 +86,8 @@ def _frames(kind: Flood, connection: Connection) -> bytes:
     frames = []
     for _ in range(_BATCH):
         stream = connection.new_stream()
-        frames.append(http2.headers(stream, SERVICE + b"/Consume"))
+        frames.append(raw_http2.headers(stream, SERVICE + b"/Consume"))
         if kind is Flood.MESSAGE_RESET:
-            frames.append(http2.data(stream, _FREE))
-        frames.append(http2.reset(stream))
+            frames.append(raw_http2.data(stream, _FREE))
+        frames.append(raw_http2.reset(stream))
     return b"".join(frames)
