@@ -217,6 +217,20 @@ async def watches(address: str, size: int) -> Watched:
     return seen
 
 
+def surplus_watches(address: str, bursts: int, size: int) -> Held:
+    """Open watches over one connection in bursts, each once nothing more comes of the last."""
+    held, begin = Held(connections=1), time.monotonic()
+    with Connection(address) as connection:
+        connection.meet()
+        for _ in range(bursts):
+            for _ in range(size):
+                connection.call(HEALTH_WATCH, message=b"")
+            _settle([connection], begin + PATIENCE_S * bursts)
+        held.begun, held.seconds = bursts * size, time.monotonic() - begin
+        held.take(connection)
+    return held
+
+
 async def _first(watch: "grpc.aio.UnaryStreamCall[object, object]") -> str:
     """What a watch told first, or how it ended."""
     try:

@@ -111,6 +111,14 @@ async def test_a_stranger_with_a_thousand_watches_takes_nobody_elses() -> None:
     assert seen.served + seen.ended.total() == 1000
 
 
+def test_watches_that_were_turned_down_take_no_room_on_their_connection() -> None:
+    """Were they kept, the limit of streams would be reached, and each later call reset (REFUSED_STREAM)."""
+    with serving() as server:
+        held = attacks.surplus_watches(server.address, 8, 200)
+    assert 0 < held.open < 1600
+    assert held.open + held.statuses["14"] + held.statuses["8"] == 1600
+
+
 def test_metadata_that_is_no_ascii_does_not_fill_the_log() -> None:
     with serving(*JSON) as server:
         answered = attacks.noisy_metadata(server.address, 500)
