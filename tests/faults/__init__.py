@@ -3,7 +3,8 @@
 One file for each check. What they share: `records.py` (what was asked and answered), `oracle.py`
 (the rules, written a second time), `judge.py` (holds a record against the oracle), `disk.py` (a disk
 that fails), `breaks.py` (switches that break a promise, to see the check fail), `wire.py` (clients
-over gRPC), `servers.py` (servers that are killed and started again).
+over gRPC), `servers.py` (servers that are killed and started again), `attacks.py` (what strangers do) and
+`honest.py` (who is to be served meanwhile).
 """
 
 from collections.abc import Callable
@@ -43,6 +44,9 @@ CHECKS = {
     "copy": Check("copies", 130, "kills"),
     "redis": Check("redis_faults", 10, "runs with each of four faults"),
     "hostile": Check("hostile", 1000, "messages of each kind to each method"),
+    "strangers": Check(
+        "strangers", 10, "runs of 1,000 paths that are no UTF-8, and each other attack"
+    ),
     "soak": Check("soak", 10_000_000, "calls"),
 }
 """Every check by name, in the order in which `make faults` runs them."""

@@ -3,6 +3,7 @@
 It is the only taker of calls, so nothing is reachable beside it.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping
 
 from entitlements_server.api.admission import Admission, Bounds, Kind
@@ -14,6 +15,9 @@ from entitlements_server.api.session import Serving, Session
 from entitlements_server.engine import Engine
 from entitlements_server.handover import Handover
 from entitlements_server.transport.interface import IncomingCall
+
+MAX_READING = 8
+"""Reads that wait for the store at once. Each may make a page of a thousand transactions."""
 
 
 class Dispatcher:
@@ -42,7 +46,8 @@ class Dispatcher:
         self._routes = routes
         self._auth = auth
         self._admission = Admission(bounds)
-        self._serving = Serving(engine, reporter, to_loop, self._over)
+        reading = asyncio.Semaphore(MAX_READING)
+        self._serving = Serving(engine, reporter, to_loop, reading, self._over)
         self._streaming: set[Session] = set()
 
     @property

@@ -18,7 +18,7 @@ from entitlements_server.engine import Engine, Submission
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation.interface import UNKNOWN_METHOD, Span
 from entitlements_server.ledger.decide import Outcome
-from entitlements_server.transport.interface import IncomingCall
+from entitlements_server.transport.interface import LARGE_MESSAGE_BYTES, IncomingCall
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +29,14 @@ class Serving:
         engine: Commits writes.
         reporter: Reports calls that end.
         to_loop: Runs functions on the event loop.
+        reading: Bounds the reads that wait for the store at once.
         over: Called with each session that is over, on the transport's thread.
     """
 
     engine: Engine
     reporter: Reporter
     to_loop: Handover[Callable[[], None]]
+    reading: asyncio.Semaphore
     over: "Callable[[Session], None]"
 
 
@@ -104,7 +106,8 @@ class Session:
         answer overtakes what it sends.
         """
         if self.route is not None and self.route.stream is not None:
-            self._rejection = error
+            # Without its traceback, whose frames would keep the call alive.
+            self._rejection = error.with_traceback(None)
         else:
             self.fail(error)
 
@@ -212,9 +215,16 @@ class Session:
 
         async def read() -> None:
             try:
-                self._reply_read(await reading)
+                async with self._serving.reading:
+                    # What nobody takes off our hands is not even read.
+                    if not self._call.has_room(LARGE_MESSAGE_BYTES):
+                        raise unsent_error()  # noqa: TRY301  # answered like all others
+                    response = await reading
+                self._reply_read(response)
             except Exception as error:  # noqa: BLE001  # the caller gets a status
                 self.fail(error)
+            finally:
+                reading.close()
 
         self._task = asyncio.get_running_loop().create_task(read())
 

@@ -23,8 +23,10 @@ import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # private, and without types
 
+from entitlements_server.transport.abuse import AbuseGuard
 from entitlements_server.transport.address import taken
 from entitlements_server.transport.interface import (
+    FOREVER_S,
     LARGE_MESSAGE_BYTES,
     CallDispatcher,
     CallHandler,
@@ -41,15 +43,17 @@ NAME = "completion-queue"
 OUTSTANDING = 256
 """Calls that the core may hand over before it is asked for more. One is slow; 16 to 4,000 are alike."""
 
-MAX_UNREAD = 2048
+MAX_UNREAD = 1024
 """Calls at once whose request has not come. Of more, the oldest is ended: it costs 17 kB."""
+
+_COPIES = 2
+"""Of a message that is not sent yet: Python has one and the core another."""
 
 _TICK_S = 0.25
 _EVENTS_A_TICK = 512
 _SHUTDOWN_S = 0.05
 _CANCEL_S = 1.0
 _CHECK_S = 5.0
-_FOREVER = 1e15
 _OK = cygrpc.StatusCode.ok
 _NO_FLAGS = 0
 _CODES = {code: getattr(cygrpc.StatusCode, code.name.lower()) for code in grpc.StatusCode}
@@ -67,6 +71,7 @@ class _Unsent:
 
     def has_room(self, peer: Callable[[], str], size: int) -> bool:
         """Return whether a message of `size` bytes may be added for a peer."""
+        size *= _COPIES
         if not self._all and size < LARGE_MESSAGE_BYTES:
             return True
         mine = self._by_peer.get(peer(), 0)
@@ -74,12 +79,14 @@ class _Unsent:
 
     def add(self, peer: str, size: int) -> None:
         """Count a message."""
+        size *= _COPIES
         with self._lock:
             self._all += size
             self._by_peer[peer] = self._by_peer.get(peer, 0) + size
 
     def remove(self, peer: str, size: int) -> None:
         """Count it no more."""
+        size *= _COPIES
         with self._lock:
             self._all -= size
             left = self._by_peer[peer] - size
@@ -117,7 +124,7 @@ class _Call:
         self.metadata: Metadata = event.invocation_metadata
         deadline: float = details.deadline
         self.deadline_s: float | None = (
-            None if deadline > _FOREVER else deadline - time.time() + time.monotonic()
+            None if deadline > FOREVER_S else deadline - time.time() + time.monotonic()
         )
         self._call = event.call
         self._transport = transport
@@ -221,7 +228,7 @@ class _Call:
             self._watch_end()
         else:
             # The core has answered already: too large a message, or one that cannot be unpacked.
-            self._end()
+            self._end(given_up=True)
 
     def _watch_end(self) -> None:
         """Have the end of the call reported while it is worked on, unless its answer does that."""
@@ -231,24 +238,26 @@ class _Call:
             self._closing = True
         self._start((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._on_closed)
 
-    def _on_closed(self, _: Any) -> None:
-        self._end()
+    def _on_closed(self, event: Any) -> None:
+        self._end(given_up=event.batch_operations[0].cancelled())
 
-    def _on_answered(self, _: Any) -> None:
+    def _on_answered(self, event: Any) -> None:
         self._settle_unsent()
-        self._end()
+        self._end(given_up=not event.success)
 
     def _on_sent(self, event: Any) -> None:
         if event.success and not self._answered and self._handler is not None:
             self._handler.sent()
 
-    def _end(self) -> None:
+    def _end(self, *, given_up: bool) -> None:
         """The call is over: let go of it."""
         if self._over:
             return
         self._over = True
         self._answered = True
         transport = self._transport
+        if given_up:
+            transport.abuse.given_up(self.peer())
         transport.unread.pop(self, None)
         handler, self._handler, self._call = self._handler, None, None
         if self._begun:
@@ -316,6 +325,7 @@ class CompletionQueueTransport:
         unread: Calls whose request has not come, oldest first, and since when.
         begun: Calls whose request has come and that are not over.
         unsent: Bytes that wait to be sent.
+        abuse: Closes connections that only begin calls and give them up.
 
     Raises:
         ListenError: The address cannot be listened on.
@@ -336,6 +346,7 @@ class CompletionQueueTransport:
         self.unread: dict[_Call, float] = {}
         self.begun = 0
         self.unsent = _Unsent(limits)
+        self.abuse = AbuseGuard()
         self._dispatcher = dispatcher
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -438,6 +449,7 @@ class CompletionQueueTransport:
                     continue
             events = 0
             self._end_overdue()
+            self.abuse.act()
 
     def _end_overdue(self) -> None:
         """End the calls whose request does not come."""

@@ -13,6 +13,9 @@ import grpc
 Metadata = Sequence[tuple[str, str | bytes]]
 """What a call or an answer carries beside its messages. Values are bytes where a key ends in `-bin`."""
 
+FOREVER_S = 1e15
+"""gRPC has 9.2e18 seconds for a call without a deadline."""
+
 LARGE_MESSAGE_BYTES = 4096
 """From this size on a message counts against the bounds on bytes that are not sent yet.
 

@@ -16,6 +16,7 @@ import grpc
 
 from entitlements_server.transport.address import taken
 from entitlements_server.transport.interface import (
+    FOREVER_S,
     CallDispatcher,
     CallHandler,
     CallStatus,
@@ -39,7 +40,9 @@ class _Call:
         self.path = path
         self.metadata: Metadata = tuple(context.invocation_metadata())
         remaining = context.time_remaining()
-        self.deadline_s: float | None = None if remaining is None else time.monotonic() + remaining
+        self.deadline_s: float | None = (
+            None if remaining is None or remaining > FOREVER_S else time.monotonic() + remaining
+        )
         self.out: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self.wanted = threading.Semaphore(0)
         self._context = context
