@@ -16,10 +16,13 @@ from faults.honest import Honest, Phase
 from faults.peak import Peak
 
 BAD_PATHS = 1000
-GROWTH_MIB = 128
-"""4,096 calls that the core has accepted, at 14 kB, and 1,024 whose request does not come, at 17 kB, are 75 MB; so
-are answers that are not read, of which there are two copies.
-"""
+GROWTH_MIB = 64
+SILENT_GROWTH_MIB = 192
+"""8,192 calls that the core has accepted, at 14 kB, and 1,024 whose request does not come, at 17 kB, are 132 MB."""
+
+CORE_CANCELS = "CANCELLED: CANCELLED"
+"""How the core ends a call beyond those 8,192, whoever it is from. Nothing was charged, and clients try again."""
+
 EXIT_S = 1.0
 ENDED_S = 15.0
 """A call whose message never comes is ended after about ten seconds."""
@@ -119,17 +122,35 @@ def _silent_calls(report: Report) -> None:
     report.note(f"{name}: left open", held.open, "0")
     report.note(f"{name}: seconds until the last ended", held.seconds)
     report.require(held.open == 0, f"{name}: {held.open} calls are still open")
-    _note_bounds(report, name, peak, phase)
+    _note_bounds(
+        report,
+        name,
+        peak,
+        phase,
+        growth_mib=SILENT_GROWTH_MIB,
+        may_fail=frozenset((CORE_CANCELS,)),
+    )
 
 
-def _note_bounds(report: Report, name: str, peak: Peak, phase: Phase) -> None:
+def _note_bounds(
+    report: Report,
+    name: str,
+    peak: Peak,
+    phase: Phase,
+    *,
+    growth_mib: float = GROWTH_MIB,
+    may_fail: frozenset[str] = frozenset(),
+) -> None:
     report.note(f"{name}: memory before, MiB", peak.before_mib)
-    report.note(f"{name}: memory at most, MiB", peak.most_mib, f"+{GROWTH_MIB}")
+    report.note(f"{name}: memory at most, MiB", peak.most_mib, f"+{growth_mib}")
     report.note(f"{name}: honest calls a second, of {_LIGHT:.0f}", phase.rate)
     report.note(f"{name}: honest p99, ms", phase.p99_ms)
-    report.require(peak.growth_mib < GROWTH_MIB, f"{name}: grew by {peak.growth_mib:.0f} MiB")
+    report.require(peak.growth_mib < growth_mib, f"{name}: grew by {peak.growth_mib:.0f} MiB")
     report.require(phase.rate >= SERVED * _LIGHT, f"{name}: {phase.rate:.0f} honest calls/s")
-    report.require(not phase.failures, f"{name}: honest calls failed: {phase.failures}")
+    report.note(f"{name}: honest calls that failed", str(phase.failures))
+    report.require(
+        set(phase.failures) <= may_fail, f"{name}: honest calls failed: {phase.failures}"
+    )
 
 
 def _flood(report: Report, kind: Flood) -> None:

@@ -18,7 +18,10 @@ from entitlements_server.engine import Engine, Submission
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation.interface import UNKNOWN_METHOD, Span
 from entitlements_server.ledger.decide import Outcome
-from entitlements_server.transport.interface import LARGE_MESSAGE_BYTES, IncomingCall
+from entitlements_server.transport.interface import IncomingCall
+
+_READ_ROOM_BYTES = 1024 * 1024
+"""Room that there must be for an answer before it is read and made: a long page of transactions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +220,7 @@ class Session:
             try:
                 async with self._serving.reading:
                     # What nobody takes off our hands is not even read.
-                    if not self._call.has_room(LARGE_MESSAGE_BYTES):
+                    if not self._call.has_room(_READ_ROOM_BYTES):
                         raise unsent_error()  # noqa: TRY301  # answered like all others
                     response = await reading
                 self._reply_read(response)

@@ -19,7 +19,7 @@ _MIN_PING_INTERVAL_MS = 1_000
 """Clients that are to notice a dead server within a deadline ping it every few seconds."""
 
 _MAX_PING_STRIKES = 2
-_MAX_PENDING = 4096
+_MAX_PENDING = 8192
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
