@@ -20,6 +20,8 @@ from faults.strangers import (
 )
 
 RATE = 200.0
+CLOSED = {Flood.RESET, Flood.MESSAGE_RESET, Flood.PING}
+"""Floods whose connection is closed; what the others cost is bounded."""
 
 
 @pytest.fixture
@@ -110,7 +112,8 @@ def test_beside_a_flood_of_cheap_frames_honest_callers_are_served(kind: Flood) -
         flooded = flood(server.address, kind, 3)
         phase = honest.finish()["flood"]
     assert flooded.sent > 0
-    assert flooded.closed or peak.growth_mib < GROWTH_MIB
+    assert flooded.closed or kind not in CLOSED
+    assert peak.growth_mib < GROWTH_MIB
     assert phase.calls > 0
     assert phase.rate > SERVED * RATE
     assert not phase.failures

@@ -19,11 +19,12 @@ from entitlements_server.instrumentation.logs import Throttle
 
 log = structlog.get_logger()
 
-MAX_GIVEN_UP_PER_S = 1500
-"""Calls that one connection may give up in a second. An honest client whose calls all time out at once
-gives up as many as it may have open: 1,000 by default.
+MAX_GIVEN_UP_PER_S = 500
+"""Calls that one connection may give up in a second before their request is read. An honest client does that now
+and then, where a deadline is shorter than the way.
 """
 
+_MANY = 10**9
 _DESCRIPTORS = Path("/proc/self/fd") if Path("/proc/self/fd").is_dir() else Path("/dev/fd")
 _PEER = re.compile(r"ipv[46]:\[?([0-9a-fA-F:.]+)(?:%[^\]]*)?\]?:(\d+)")
 
@@ -37,7 +38,7 @@ class AbuseGuard:
         self._log = Throttle(lines=20, seconds=10.0)
 
     def given_up(self, peer: str) -> None:
-        """Take note of a call that was given up before it was answered."""
+        """Take note of a call that was given up before its request was read."""
         self._given_up[peer] += 1
 
     def act(self) -> None:
@@ -57,7 +58,8 @@ class AbuseGuard:
                     calls=self._given_up[peer],
                     similar_lines_kept_back=kept_back,
                 )
-            del self._given_up[peer]
+            # What it has left behind does not count again.
+            self._given_up[peer] = -_MANY
         now = time.monotonic()
         if now - self._since >= 1:
             self._given_up.clear()
@@ -78,9 +80,11 @@ def close_connection(peer: str) -> bool:
             continue
         with copy:
             try:
-                if copy.getpeername()[:2] == wanted:
+                host, port = copy.getpeername()[:2]
+                # gRPC listens on sockets of both versions, where IPv4 is mapped.
+                if (host.removeprefix("::ffff:"), port) == wanted:
                     copy.shutdown(socket.SHUT_RDWR)
                     return True
-            except (OSError, TypeError):
+            except (OSError, ValueError, AttributeError):
                 continue
     return False

@@ -111,6 +111,8 @@ class _Call:
         "_greeted",
         "_handler",
         "_over",
+        "_peer",
+        "_requestless",
         "_transport",
         "_unsent",
         "deadline_s",
@@ -127,19 +129,21 @@ class _Call:
             None if deadline > FOREVER_S else deadline - time.time() + time.monotonic()
         )
         self._call = event.call
+        # Asked for now: a call that has ended does not know it any more.
+        self._peer: bytes = event.call.peer()
         self._transport = transport
         self._handler: CallHandler | None = None
         self._answered = False
         self._greeted = False
         self._closing = False
         self._over = False
+        self._requestless = False
         self._begun = False
         self._unsent = ("", 0)
 
     def peer(self) -> str:
         """See IncomingCall."""
-        call = self._call
-        return "" if call is None else call.peer().decode("utf-8", "replace")
+        return self._peer.decode("utf-8", "replace")
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
         """See IncomingCall."""
@@ -224,11 +228,12 @@ class _Call:
             self._watch_end()
         elif event.success:
             # Nothing else comes of a call that ended without a whole message, but an answer is heard.
+            self._requestless = began
             handler.half_closed()
             self._watch_end()
         else:
             # The core has answered already: too large a message, or one that cannot be unpacked.
-            self._end(given_up=True)
+            self._end()
 
     def _watch_end(self) -> None:
         """Have the end of the call reported while it is worked on, unless its answer does that."""
@@ -238,26 +243,26 @@ class _Call:
             self._closing = True
         self._start((cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),), self._on_closed)
 
-    def _on_closed(self, event: Any) -> None:
-        self._end(given_up=event.batch_operations[0].cancelled())
+    def _on_closed(self, _: Any) -> None:
+        self._end()
 
     def _on_answered(self, event: Any) -> None:
         self._settle_unsent()
-        self._end(given_up=not event.success)
+        if self._requestless and event.batch_operations[-1].cancelled():
+            self._transport.abuse.given_up(self.peer())
+        self._end()
 
     def _on_sent(self, event: Any) -> None:
         if event.success and not self._answered and self._handler is not None:
             self._handler.sent()
 
-    def _end(self, *, given_up: bool) -> None:
+    def _end(self) -> None:
         """The call is over: let go of it."""
         if self._over:
             return
         self._over = True
         self._answered = True
         transport = self._transport
-        if given_up:
-            transport.abuse.given_up(self.peer())
         transport.unread.pop(self, None)
         handler, self._handler, self._call = self._handler, None, None
         if self._begun:
@@ -353,6 +358,7 @@ class CompletionQueueTransport:
         self._idle: asyncio.Future[None] | None = None
         self._shut_down: asyncio.Future[None] = self._loop.create_future()
         self._stopping = False
+        self._closing = False
         self._shut = False
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(options(limits), False)
@@ -376,6 +382,7 @@ class CompletionQueueTransport:
             call.overdue()
         if self.begun:
             await asyncio.wait((self._idle,), timeout=grace_s)
+        self._closing = True
         self._server.shutdown(self._queue, self._on_shut_down)
         # A connection that keeps silent holds it up.
         await asyncio.wait((self._shut_down,), timeout=_SHUTDOWN_S)
@@ -412,12 +419,17 @@ class CompletionQueueTransport:
             return 0
 
     def _request_call(self) -> None:
-        self._server.request_call(self._queue, self._queue, self._on_call)
+        try:
+            self._server.request_call(self._queue, self._queue, self._on_call)
+        except ValueError:
+            if not self._closing:
+                raise
 
     def _on_call(self, event: Any) -> None:
         if not event.success or event.call is None:
             return  # The server shuts down.
-        self._request_call()
+        if not self._closing:
+            self._request_call()
         call = _Call(event, self)
         call.begin(self._dispatcher.begin(call))
         if len(self.unread) > MAX_UNREAD:
