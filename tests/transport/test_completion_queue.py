@@ -16,6 +16,8 @@ from support.operating import until
 from support.rpc import raw, raw_streams
 
 KIND: Literal["completion-queue"] = "completion-queue"
+NO_WINDOW = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))
+"""A client that grants hardly any window to streams that it does not read."""
 
 
 @pytest.fixture
@@ -90,8 +92,7 @@ async def test_answers_that_are_not_read_fill_the_room_of_their_connection_and_n
         ),
         grpc.aio.insecure_channel(
             server.address,
-            # It grants hardly any window, and reads no stream.
-            (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0)),
+            NO_WINDOW,
         ) as silent,
     ):
         calls = [raw_streams(silent, "/large")() for _ in range(4)]
@@ -119,6 +120,19 @@ async def test_stopping_ends_what_would_last_for_ever_at_once() -> None:
         await server.stop(60)
         assert time.monotonic() - began < 5
         assert await unread.code() is grpc.StatusCode.NOT_FOUND
+
+
+async def test_stopping_does_not_wait_long_for_those_who_do_not_read_their_answers() -> None:
+    echo = Echo()
+    server = await opening.open_transport(KIND, echo, "localhost:0", None, Limits())
+    async with grpc.aio.insecure_channel(server.address, NO_WINDOW) as silent:
+        call = raw_streams(silent, "/large")()
+        await call.write(b"")
+        await until(lambda: any("received" in one.events for one in echo.sessions))
+        began = time.monotonic()
+        await server.stop(60)
+        assert time.monotonic() - began < 10
+        call.cancel()
 
 
 async def test_where_grpc_cannot_be_driven_by_its_queue_threads_serve_and_the_log_says_so(

@@ -17,6 +17,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -51,6 +52,7 @@ _COPIES = 2
 
 _TICK_S = 0.25
 _EVENTS_A_TICK = 512
+_SEND_S = 1.0
 _SHUTDOWN_S = 0.05
 _CANCEL_S = 1.0
 _CHECK_S = 5.0
@@ -105,7 +107,6 @@ class _Call:
 
     __slots__ = (
         "_answered",
-        "_begun",
         "_call",
         "_closing",
         "_greeted",
@@ -115,6 +116,7 @@ class _Call:
         "_requestless",
         "_transport",
         "_unsent",
+        "begun",
         "deadline_s",
         "metadata",
         "path",
@@ -138,7 +140,7 @@ class _Call:
         self._closing = False
         self._over = False
         self._requestless = False
-        self._begun = False
+        self.begun = False
         self._unsent = ("", 0)
 
     def peer(self) -> str:
@@ -222,10 +224,11 @@ class _Call:
         message = event.batch_operations[0].message()
         if message is not None:
             if began:
-                self._begun = True
-                self._transport.begun += 1
-            handler.received(message)
-            self._watch_end()
+                self._transport.begin(self)
+            try:
+                handler.received(message)
+            finally:
+                self._watch_end()
         elif event.success:
             # Nothing else comes of a call that ended without a whole message, but an answer is heard.
             self._requestless = began
@@ -261,12 +264,12 @@ class _Call:
         if self._over:
             return
         self._over = True
-        self._answered = True
+        self._claim()
         transport = self._transport
         transport.unread.pop(self, None)
         handler, self._handler, self._call = self._handler, None, None
-        if self._begun:
-            transport.call_is_over()
+        if self.begun:
+            transport.end()
         if handler is not None:
             handler.ended()
 
@@ -282,6 +285,8 @@ class _Call:
             if self._answered:
                 return None
             self._answered = True
+            if self.begun:
+                self._transport.answered()
             if self._closing:
                 return ()
             self._closing = True
@@ -329,6 +334,7 @@ class CompletionQueueTransport:
         lock: Held for the moment in which a call is claimed.
         unread: Calls whose request has not come, oldest first, and since when.
         begun: Calls whose request has come and that are not over.
+        working: Those of them that are not answered.
         unsent: Bytes that wait to be sent.
         abuse: Closes connections that only begin calls and give them up.
 
@@ -350,12 +356,13 @@ class CompletionQueueTransport:
         self.lock = threading.Lock()
         self.unread: dict[_Call, float] = {}
         self.begun = 0
+        self.working = 0
         self.unsent = _Unsent(limits)
         self.abuse = AbuseGuard()
         self._dispatcher = dispatcher
         self._limits = limits
         self._loop = asyncio.get_running_loop()
-        self._idle: asyncio.Future[None] | None = None
+        self._fewer = asyncio.Event()
         self._shut_down: asyncio.Future[None] = self._loop.create_future()
         self._stopping = False
         self._closing = False
@@ -377,11 +384,11 @@ class CompletionQueueTransport:
     async def stop(self, grace_s: float) -> None:
         """See interface.Transport."""
         self._stopping = True
-        self._idle = self._loop.create_future()
         for call in list(self.unread):
             call.overdue()
-        if self.begun:
-            await asyncio.wait((self._idle,), timeout=grace_s)
+        await self._wait(lambda: self.working, grace_s)
+        # Whoever does not read its answer is not waited for any longer.
+        await self._wait(lambda: self.begun, min(grace_s, _SEND_S))
         self._closing = True
         self._server.shutdown(self._queue, self._on_shut_down)
         # A connection that keeps silent holds it up.
@@ -399,15 +406,32 @@ class CompletionQueueTransport:
         while self._queue.poll().completion_type != cygrpc.CompletionType.queue_shutdown:
             pass
 
-    def call_is_over(self) -> None:
+    def begin(self, call: _Call) -> None:
+        """Take note that the request of a call has come. On the polling thread."""
+        with self.lock:
+            call.begun = True
+            self.begun += 1
+            self.working += 1
+
+    def answered(self) -> None:
+        """Take note that a begun call has its answer. The lock is held."""
+        self.working -= 1
+        if self._stopping and not self.working:
+            self._loop.call_soon_threadsafe(self._fewer.set)
+
+    def end(self) -> None:
         """Take note that a begun call is over. On the polling thread."""
         self.begun -= 1
         if self._stopping and not self.begun:
-            self._loop.call_soon_threadsafe(self._all_over)
+            self._loop.call_soon_threadsafe(self._fewer.set)
 
-    def _all_over(self) -> None:
-        if self._idle is not None and not self._idle.done() and not self.begun:
-            self._idle.set_result(None)
+    async def _wait(self, busy: Callable[[], int], limit_s: float) -> None:
+        """Wait until there is nothing left to wait for, or the time is up."""
+        end_s = self._loop.time() + limit_s
+        while busy() and (left_s := end_s - self._loop.time()) > 0:
+            self._fewer.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._fewer.wait(), left_s)
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> int:
         try:
