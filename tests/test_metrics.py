@@ -218,6 +218,7 @@ def test_dashboard_and_alerts_leave_no_metric_of_ours_unseen() -> None:
         *("tokens_consumed", "tokens_refunded", "tokens_topped_up", "group_size", "store_up"),
         *("commit_duration_seconds", "queue_depth", "calls_in_flight", "reloads"),
         "certificate_expiry_timestamp_seconds",
+        "handshake_failures",
     ):
         assert f"entitlements_{name}" in asked
 

@@ -92,7 +92,7 @@ class Settings(BaseSettings):
         description="Calls at once on one connection; more wait in the client.",
     )
     max_streaming: int = Field(
-        4096, ge=1, le=1_000_000, description="Streaming calls at once; more are refused."
+        4096, ge=1, le=1_000_000, description="Streaming calls at once, in all."
     )
     max_streaming_per_connection: int = Field(
         16, ge=1, le=1_000_000, description="The same, of one connection."

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -26,6 +27,7 @@ from entitlements._channel import DEFAULT_DEADLINE_S
 from entitlements.v1 import entitlement_service_pb2 as rpc
 from support.asking import Asking
 from support.http2 import ACK, PING, Frame, Http2Connection
+from support.operating import until
 from support.processes import ServerProcess
 from support.redis import RedisServer
 
@@ -90,6 +92,9 @@ async def test_a_server_that_stops_dead_is_given_up_within_one_deadline(
     async with asking(kind, *pair.addresses) as ask:
         await until_answered_by(ask, 1, 2)
         pair.first.process.send_signal(signal.SIGSTOP)
+        # It may be in the middle of an answer.
+        frozen = psutil.Process(pair.first.process.pid)
+        await until(lambda: frozen.status() == psutil.STATUS_STOPPED)
         async with asyncio.timeout(DEFAULT_DEADLINE_S):
             assert {await who(ask) for _ in range(20)} == {2}
         pair.first.process.send_signal(signal.SIGCONT)

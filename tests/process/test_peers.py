@@ -34,7 +34,7 @@ PINGS_EVERY_S = 1.1
 """As often as a caller may ping; our own client pings every two seconds."""
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def server() -> Iterator[ServerProcess]:
     with ServerProcess() as server:
         yield server

@@ -159,7 +159,7 @@ def test_sigkill_in_mid_load_loses_no_acknowledged_charge_and_charges_nothing_tw
 ) -> None:
     """Every key that was acknowledged replays as the same transaction after the restart."""
     acknowledged: dict[str, str] = {}
-    with ServerProcess("--store", store) as server:
+    with ServerProcess("--store", store, "--max-streams", "8192") as server:
         with grpc.insecure_channel(server.address) as channel:
             stub = EntitlementServiceStub(channel)
             stub.SetBalance(pb.SetBalanceRequest(user_id="ada", balance=1_000_000))
@@ -179,7 +179,7 @@ def test_sigkill_in_mid_load_loses_no_acknowledged_charge_and_charges_nothing_tw
                     continue  # It is unknown whether this one was charged.
         assert 1000 <= len(acknowledged) < 3000
     with (
-        ServerProcess("--store", store) as server,
+        ServerProcess("--store", store, "--max-streams", "8192") as server,
         grpc.insecure_channel(server.address) as channel,
     ):
         stub = EntitlementServiceStub(channel)

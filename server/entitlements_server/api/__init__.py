@@ -3,7 +3,9 @@
 | module | what it is for |
 |---|---|
 | `dispatcher.py` | takes every call: who calls, may they, is there room; then runs it |
-| `call.py` | one call, from its first header to its end |
+| `session.py` | one call, from its first header to its end |
+| `reporter.py` | what is reported of a call when it ends |
+| `route.py` | what a method is to the server |
 | `routes.py` | which methods there are, who may call them, how their requests are read |
 | `servicer.py` | the eleven RPCs |
 | `translate.py`, `paging.py` | values as messages, and pages of a history |

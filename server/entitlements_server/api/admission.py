@@ -90,7 +90,14 @@ class Admission:
         peer = call.peer()
         mine = self._by_peer.get((kind, peer), 0)
         if self._counts[kind] >= most:
-            raise TooManyStreamsError(most)
+            if kind is Kind.STREAMING:
+                raise TooManyStreamsError(most)
+            raise OverloadedError(
+                f"The server has {most} {kind.value} calls, as many as it can: try again after the"
+                " delay.",
+                retry_delay_s=_SHED_DELAY_S,
+                cause="in_flight",
+            )
         if mine >= most_of_one:
             raise OverloadedError(
                 f"This connection has {most_of_one} {kind.value} calls, as many as one may have:"

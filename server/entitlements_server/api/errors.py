@@ -85,7 +85,7 @@ class RequestMissingError(RefusedError):
 
 
 class RequestOverdueError(RefusedError):
-    """The request did not come in time."""
+    """The request did not come in time, or not before the server stops. Sending it again is safe."""
 
     def __init__(self) -> None:
         super().__init__(

@@ -58,7 +58,7 @@ CODES: dict[type[Exception], tuple[grpc.StatusCode, str]] = {
     UnknownServiceError: (grpc.StatusCode.NOT_FOUND, ""),
     RequestMissingError: (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_FIELD"),
     TooManyStreamsError: (grpc.StatusCode.UNIMPLEMENTED, ""),
-    RequestOverdueError: (grpc.StatusCode.DEADLINE_EXCEEDED, ""),
+    RequestOverdueError: (grpc.StatusCode.UNAVAILABLE, ""),
     OverloadedError: (grpc.StatusCode.UNAVAILABLE, "OVERLOADED"),
     StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 }

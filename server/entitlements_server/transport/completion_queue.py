@@ -13,7 +13,6 @@ What is known of the core stands in docs/transport.md. The rules that matter mos
 """
 
 import asyncio
-import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -52,7 +51,7 @@ _COPIES = 2
 
 _TICK_S = 0.25
 _EVENTS_A_TICK = 512
-_SEND_S = 1.0
+_SEND_S = 0.5
 _SHUTDOWN_S = 0.05
 _CANCEL_S = 1.0
 _CHECK_S = 5.0
@@ -351,8 +350,6 @@ class CompletionQueueTransport:
         credentials: grpc.ServerCredentials | None,
         limits: Limits,
     ) -> None:
-        # It writes a traceback for each metadata value that is no UTF-8.
-        logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL + 1)
         self.lock = threading.Lock()
         self.unread: dict[_Call, float] = {}
         self.begun = 0

@@ -1,5 +1,6 @@
 """Which transport serves: the fast one, unless it is not wanted or cannot be had."""
 
+import logging
 from typing import Literal
 
 import grpc
@@ -33,6 +34,8 @@ async def open_transport(
     Raises:
         ListenError: The address cannot be listened on.
     """
+    # It writes a traceback for each metadata value that is no UTF-8.
+    logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL + 1)
     from entitlements_server.transport.threads import ThreadsTransport  # noqa: PLC0415  # either
 
     if kind == "completion-queue":
@@ -54,7 +57,8 @@ async def open_transport(
                 dispatcher, address, credentials, limits
             )
     log.warning(
-        "A pool of threads serves. It does not bound calls whose request never comes, nor answers that"
-        " are not read, so let nobody reach it whom you do not trust."
+        "A pool of threads serves, 256 calls at a time. It does not bound calls whose request never"
+        " comes, nor answers that are not read, and it waits for idle streams when it stops: let"
+        " nobody reach it whom you do not trust."
     )
     return ThreadsTransport(dispatcher, address, credentials, limits)
