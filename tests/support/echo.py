@@ -88,11 +88,14 @@ class Echo:
 
 @asynccontextmanager
 async def echoing(
-    kind: Any, credentials: grpc.ServerCredentials | None = None, **limits: Any
+    kind: Any,
+    credentials: grpc.ServerCredentials | None = None,
+    address: str = "127.0.0.1:0",
+    **limits: Any,
 ) -> AsyncIterator[tuple[Transport, Echo]]:
     """A transport that serves an Echo while the block runs."""
     echo = Echo()
-    transport = await open_transport(kind, echo, "localhost:0", credentials, Limits(**limits))
+    transport = await open_transport(kind, echo, address, credentials, Limits(**limits))
     try:
         yield transport, echo
     finally:

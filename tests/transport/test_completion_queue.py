@@ -138,10 +138,10 @@ async def test_stopping_does_not_wait_long_for_those_who_do_not_read_their_answe
 async def test_where_grpc_cannot_be_driven_by_its_queue_threads_serve_and_the_log_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    async def check() -> None:
+    async def check(_: object) -> None:
         raise AttributeError("start_server_batch")
 
-    monkeypatch.setattr(completion_queue, "check", check)
+    monkeypatch.setattr(opening, "check", check)
     with capture_logs() as lines:
         async with (
             echoing(KIND) as (server, _),

@@ -37,7 +37,7 @@ async def test_a_call_brings_what_it_was_sent_with_and_gets_its_answer(transport
         assert ("x-two-bin", b"\xff\x00") in session.call.metadata
         assert session.call.deadline_s is not None
         assert 50 < session.call.deadline_s - began < 70
-        assert echo.peers[0].startswith(("ipv4:127.0.0.1:", "ipv6:%5B::1%5D:", "ipv6:[::1]:"))
+        assert echo.peers[0].startswith("ipv4:127.0.0.1:")
 
 
 async def test_a_call_without_a_deadline_has_none(transport: str) -> None:
@@ -100,8 +100,7 @@ async def test_a_call_that_is_given_up_is_told_to_be_over(transport: str) -> Non
         echoing(transport) as (server, echo),
         grpc.aio.insecure_channel(server.address) as channel,
     ):
-        given_up = asyncio.ensure_future(raw(channel, "/never")(b"").code())
-        late = raw(channel, "/never")(b"", timeout=0.2)
+        given_up, late = raw(channel, "/never")(b""), raw(channel, "/never")(b"", timeout=0.2)
         await until(
             lambda: (
                 len(echo.sessions) == 2 and all("received" in one.events for one in echo.sessions)
@@ -109,8 +108,7 @@ async def test_a_call_that_is_given_up_is_told_to_be_over(transport: str) -> Non
         )
         given_up.cancel()
         assert await late.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        channel_calls = [session.over.wait() for session in echo.sessions[1:]]
-        await asyncio.gather(*channel_calls)
+        await asyncio.gather(*(session.over.wait() for session in echo.sessions))
         # Answering it now is harmless.
         echo.sessions[1].call.reply(b"too late")
         assert await raw(channel, "/echo")(b"on") == b"on"
@@ -168,7 +166,7 @@ async def test_tls_shows_the_peers_certificate_and_follows_a_reload(
     certificate = CertificateInForce(TlsFiles(files.certificate, files.key, files.client_ca))
     client, key = authority.issue("web", "spiffe://example.org/web")
     credentials = grpc.ssl_channel_credentials(authority.pem, key, client)
-    async with echoing(transport, certificate.credentials()) as (server, echo):
+    async with echoing(transport, certificate.credentials(), "localhost:0") as (server, echo):
         async with grpc.aio.secure_channel(server.address, credentials, APART) as channel:
             assert await raw(channel, "/echo")(b"") == b""
         names = echo.contexts[0]["x509_subject_alternative_name"]

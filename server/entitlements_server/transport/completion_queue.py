@@ -2,7 +2,7 @@
 
 This is the same C core that grpc's own servers stand on, driven by a plain loop: a call costs a quarter of
 what it costs through `grpc.aio`. The names used here are private to grpcio. So no other module knows
-them, `check` tries them before the server starts, and where they fail `threads.py` serves instead.
+them, `opening.py` tries them before the server starts, and where they fail `threads.py` serves instead.
 
 What is known of the core stands in docs/transport.md. The rules that matter most:
 
@@ -15,6 +15,7 @@ What is known of the core stands in docs/transport.md. The rules that matter mos
 import asyncio
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
@@ -22,6 +23,7 @@ from typing import Any
 import grpc
 import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # private, and without types
+from msgspec import Struct
 
 from entitlements_server.transport.abuse import AbuseGuard
 from entitlements_server.transport.address import taken
@@ -31,10 +33,10 @@ from entitlements_server.transport.interface import (
     CallDispatcher,
     CallHandler,
     CallStatus,
-    IncomingCall,
     Metadata,
 )
 from entitlements_server.transport.options import Limits, options
+from entitlements_server.transport.unsent import Unsent
 
 log = structlog.get_logger()
 
@@ -46,55 +48,14 @@ OUTSTANDING = 256
 MAX_UNREAD = 1024
 """Calls at once whose request has not come. Of more, the oldest is ended: it costs 17 kB."""
 
-_COPIES = 2
-"""Of a message that is not sent yet: Python has one and the core another."""
-
 _TICK_S = 0.25
 _EVENTS_A_TICK = 512
 _SEND_S = 0.5
 _SHUTDOWN_S = 0.05
 _CANCEL_S = 1.0
-_CHECK_S = 5.0
 _OK = cygrpc.StatusCode.ok
 _NO_FLAGS = 0
 _CODES = {code: getattr(cygrpc.StatusCode, code.name.lower()) for code in grpc.StatusCode}
-
-
-class _Unsent:
-    """Counts bytes of large messages that flow control has not let out yet."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._most = limits.max_unsent_bytes
-        self._most_of_one = limits.max_unsent_bytes_per_connection
-        self._lock = threading.Lock()
-        self._by_peer: dict[str, int] = {}
-        self._all = 0
-
-    def has_room(self, peer: Callable[[], str], size: int) -> bool:
-        """Return whether a message of `size` bytes may be added for a peer."""
-        size *= _COPIES
-        if not self._all and size < LARGE_MESSAGE_BYTES:
-            return True
-        mine = self._by_peer.get(peer(), 0)
-        return self._all + size <= self._most and mine + size <= self._most_of_one
-
-    def add(self, peer: str, size: int) -> None:
-        """Count a message."""
-        size *= _COPIES
-        with self._lock:
-            self._all += size
-            self._by_peer[peer] = self._by_peer.get(peer, 0) + size
-
-    def remove(self, peer: str, size: int) -> None:
-        """Count it no more."""
-        size *= _COPIES
-        with self._lock:
-            self._all -= size
-            left = self._by_peer[peer] - size
-            if left:
-                self._by_peer[peer] = left
-            else:
-                del self._by_peer[peer]
 
 
 class _Call:
@@ -176,14 +137,16 @@ class _Call:
         if size >= LARGE_MESSAGE_BYTES:
             self._unsent = (self.peer(), size)
             self._transport.unsent.add(*self._unsent)
-        self._start(
-            (
-                cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
-                cygrpc.SendMessageOperation(message, _NO_FLAGS),
-                cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS),
-                *closing,
-            ),
-            self._on_answered,
+        self._transport.send(
+            _Answer(
+                self,
+                (
+                    cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS),
+                    cygrpc.SendMessageOperation(message, _NO_FLAGS),
+                    cygrpc.SendStatusFromServerOperation(None, _OK, b"", _NO_FLAGS),
+                    *closing,
+                ),
+            )
         )
 
     def finish(self) -> None:
@@ -212,8 +175,9 @@ class _Call:
 
     def overdue(self) -> None:
         """Give up a request that does not come."""
-        assert self._handler is not None
-        self._handler.overdue()
+        handler = self._handler
+        if handler is not None:
+            handler.overdue()
 
     def _on_message(self, event: Any) -> None:
         began = self._transport.unread.pop(self, None) is not None
@@ -247,6 +211,10 @@ class _Call:
 
     def _on_closed(self, _: Any) -> None:
         self._end()
+
+    def answer(self, operations: tuple[Any, ...]) -> None:
+        """Start the last batch of the call."""
+        self._start(operations, self._on_answered)
 
     def _on_answered(self, event: Any) -> None:
         self._settle_unsent()
@@ -294,7 +262,7 @@ class _Call:
     def _end_with(self, status: Any) -> None:
         closing = self._claim()
         if closing is not None:
-            self._start((*self._greeting(), status, *closing), self._on_answered)
+            self._transport.send(_Answer(self, (*self._greeting(), status, *closing)))
 
     def _greeting(self) -> tuple[Any, ...]:
         with self._transport.lock:
@@ -318,6 +286,17 @@ class _Call:
         if error != cygrpc.CallError.ok:
             self._settle_unsent()
             log.error("A batch could not be started.", error=int(error), path=self.path)
+
+
+class _Answer(Struct, frozen=True):
+    """The last batch of a call, on its way to the thread that starts it."""
+
+    call: _Call
+    operations: tuple[Any, ...]
+
+    def send(self) -> None:
+        """Start it."""
+        self.call.answer(self.operations)
 
 
 class CompletionQueueTransport:
@@ -354,7 +333,7 @@ class CompletionQueueTransport:
         self.unread: dict[_Call, float] = {}
         self.begun = 0
         self.working = 0
-        self.unsent = _Unsent(limits)
+        self.unsent = Unsent(limits)
         self.abuse = AbuseGuard()
         self._dispatcher = dispatcher
         self._limits = limits
@@ -364,6 +343,9 @@ class CompletionQueueTransport:
         self._stopping = False
         self._closing = False
         self._shut = False
+        self._outbox: deque[_Answer] = deque()
+        self._asleep = False
+        self._sending = False
         self._queue = cygrpc.CompletionQueue()
         self._server = cygrpc.Server(options(limits), False)
         self._server.register_completion_queue(self._queue)
@@ -402,6 +384,35 @@ class CompletionQueueTransport:
         self._queue.shutdown()
         while self._queue.poll().completion_type != cygrpc.CompletionType.queue_shutdown:
             pass
+
+    def send(self, answer: _Answer) -> None:
+        """Send an answer. May be called from any thread.
+
+        While the polling thread has something to do it sends what other threads answer, between two events:
+        two threads in the core at once spend a fifth of their time on Python's lock. While it sleeps, the
+        event loop does, once a burst.
+        """
+        if threading.get_ident() == self._poller.ident:
+            answer.send()
+            return
+        self._outbox.append(answer)
+        if not self._sending:
+            self._sending = True
+            self._loop.call_soon_threadsafe(self._send_from_loop)
+
+    def _send_from_loop(self) -> None:
+        self._sending = False
+        while self._asleep and self._send_next():
+            pass
+
+    def _send_next(self) -> bool:
+        """Send the oldest answer; returns whether there was one."""
+        try:
+            answer = self._outbox.popleft()
+        except IndexError:
+            return False
+        answer.send()
+        return True
 
     def begin(self, call: _Call) -> None:
         """Take note that the request of a call has come. On the polling thread."""
@@ -469,7 +480,14 @@ class CompletionQueueTransport:
         poll, clock = self._queue.poll, time.time
         events = 0
         while not self._shut:
+            # In this order: what is put into the outbox now is either seen here or by the event loop.
+            self._asleep = True
+            while self._outbox:
+                self._asleep = False
+                self._send_next()
+                self._asleep = True
             event = poll(deadline=clock() + _TICK_S)
+            self._asleep = False
             tag = event.tag
             if tag is not None:
                 try:
@@ -489,47 +507,3 @@ class CompletionQueueTransport:
         latest = time.monotonic() - self._limits.request_timeout_s
         while self.unread and next(iter(self.unread.values())) < latest:
             self._end_oldest()
-
-
-async def check() -> None:
-    """Prove that the private names do what they did: serve one call on loopback.
-
-    Raises:
-        RuntimeError: They do not.
-    """
-    transport = CompletionQueueTransport(_Echo(), "127.0.0.1:0", None, Limits())
-
-    def call() -> bytes:
-        with grpc.insecure_channel(transport.address) as channel:
-            method: Any = channel.unary_unary("/check")
-            return bytes(method(b"echo", timeout=_CHECK_S))
-
-    try:
-        answer = await asyncio.get_running_loop().run_in_executor(None, call)
-    except grpc.RpcError as error:
-        raise RuntimeError(f"A call on loopback failed: {error}.") from error
-    finally:
-        await transport.stop(0)
-    if answer != b"echo":
-        raise RuntimeError("A call on loopback was not answered with what it was sent with.")
-
-
-class _Echo:
-    """Answers each call with its request."""
-
-    def __init__(self, call: IncomingCall | None = None) -> None:
-        self._call = call
-
-    def begin(self, call: IncomingCall) -> "_Echo":
-        """See CallDispatcher."""
-        return _Echo(call)
-
-    def received(self, message: bytes) -> None:
-        """See CallHandler."""
-        assert self._call is not None
-        self._call.reply(message)
-
-    def half_closed(self) -> None:
-        """See CallHandler."""
-
-    overdue = sent = ended = half_closed

@@ -1,15 +1,19 @@
 """Which transport serves: the fast one, unless it is not wanted or cannot be had."""
 
+import asyncio
 import logging
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import grpc
 import structlog
 
-from entitlements_server.transport.interface import CallDispatcher, Transport
+from entitlements_server.transport.interface import CallDispatcher, IncomingCall, Transport
 from entitlements_server.transport.options import Limits
 
 log = structlog.get_logger()
+
+_CHECK_S = 5.0
 
 Kind = Literal["completion-queue", "threads"]
 """The transports that there are."""
@@ -43,7 +47,7 @@ async def open_transport(
             # Importing it already asks for private names of gRPC.
             from entitlements_server.transport import completion_queue  # noqa: PLC0415
 
-            await completion_queue.check()
+            await check(completion_queue.CompletionQueueTransport)
         except (ImportError, AttributeError, TypeError, RuntimeError) as error:
             log.warning(
                 "This version of grpcio cannot be driven by its completion queue, so a pool of"
@@ -62,3 +66,47 @@ async def open_transport(
         " nobody reach it whom you do not trust."
     )
     return ThreadsTransport(dispatcher, address, credentials, limits)
+
+
+async def check(make: Callable[..., Transport]) -> None:
+    """Prove that a transport does what it did: serve one call on loopback.
+
+    Raises:
+        RuntimeError: They do not.
+    """
+    transport = make(_Echo(), "127.0.0.1:0", None, Limits())
+
+    def call() -> bytes:
+        with grpc.insecure_channel(transport.address) as channel:
+            method: Any = channel.unary_unary("/check")
+            return bytes(method(b"echo", timeout=_CHECK_S))
+
+    try:
+        answer = await asyncio.get_running_loop().run_in_executor(None, call)
+    except grpc.RpcError as error:
+        raise RuntimeError(f"A call on loopback failed: {error}.") from error
+    finally:
+        await transport.stop(0)
+    if answer != b"echo":
+        raise RuntimeError("A call on loopback was not answered with what it was sent with.")
+
+
+class _Echo:
+    """Answers each call with its request."""
+
+    def __init__(self, call: IncomingCall | None = None) -> None:
+        self._call = call
+
+    def begin(self, call: IncomingCall) -> "_Echo":
+        """See CallDispatcher."""
+        return _Echo(call)
+
+    def received(self, message: bytes) -> None:
+        """See CallHandler."""
+        assert self._call is not None
+        self._call.reply(message)
+
+    def half_closed(self) -> None:
+        """See CallHandler."""
+
+    overdue = sent = ended = half_closed
