@@ -17,7 +17,7 @@ import structlog
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule, decide
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 
 log = structlog.get_logger()
 

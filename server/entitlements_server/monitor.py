@@ -6,7 +6,7 @@ from collections.abc import Callable
 import structlog
 from grpc_health.v1 import health, health_pb2
 
-from entitlements_server.stores.port import Store, StoreUnavailableError
+from entitlements_server.stores.interface import Store, StoreUnavailableError
 
 log = structlog.get_logger()
 

@@ -24,7 +24,7 @@ from entitlements_server.service.servicer import Servicer
 from entitlements_server.service.standard import health_routes, reflection_routes
 from entitlements_server.service.tasks import make_call_tasks
 from entitlements_server.settings import Settings, SettingsError
-from entitlements_server.stores.opening import open_store
+from entitlements_server.stores.factory import open_store
 from entitlements_server.tls import CertificateInForce
 from entitlements_server.transport import (
     ListenError,

@@ -22,11 +22,12 @@ from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
 from entitlements_server.service import calls, status
 from entitlements_server.stores import memory
-from entitlements_server.stores.redis import writing as redis_writing
-from entitlements_server.stores.redis.node import LostError
-from entitlements_server.stores.redis.part import Part
-from entitlements_server.stores.sqlite import connections, database, writing
+from entitlements_server.stores.redis import writer as redis_writer
+from entitlements_server.stores.redis.account_write import AccountWrite
+from entitlements_server.stores.redis.connection import LostError
+from entitlements_server.stores.sqlite import connections, database
 from entitlements_server.stores.sqlite import store as sqlite
+from entitlements_server.stores.sqlite import writer as sqlite_writer
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -42,7 +43,7 @@ def broken(name: str) -> Iterator[None]:
 
 def _reply_before_commit(change: Patch) -> None:
     """A reply means: it is durable."""
-    write = database.Database.write_journal
+    write = database.Database.append_log
 
     def later(self: Any, transactions: Any) -> int:
         held = self.__dict__.setdefault("held", [])
@@ -53,7 +54,7 @@ def _reply_before_commit(change: Patch) -> None:
             held.clear()
         return getattr(self, "written", 0)
 
-    change(database.Database, "write_journal", later)
+    change(database.Database, "append_log", later)
 
 
 def _synchronous_normal(change: Patch) -> None:
@@ -91,7 +92,7 @@ def _denial_unrecorded(change: Patch) -> None:
     def decide(right: Any, *facts: Any) -> Any:
         outcome = right(*facts)
         if isinstance(outcome, rules.Recorded) and (denied := rules.denial(outcome.transaction)):
-            return rules.Refused(denied)
+            return rules.Rejected(denied)
         return outcome
 
     _decision(change, decide)
@@ -146,7 +147,7 @@ def _twins_charged(change: Patch) -> None:
             outcomes.append(outcome)
         return outcomes
 
-    for module in (writing, memory):
+    for module in (sqlite_writer, memory):
         change(module, "decide_group", decide_group)
 
 
@@ -185,7 +186,7 @@ def _keys_lost_on_restart(change: Patch) -> None:
     run = database.Database._run
 
     def without_keys(self: Any, name: str, rows: Any) -> None:
-        if name != "index_keys":
+        if name != "flush_keys":
             run(self, name, rows)
 
     change(database.Database, "_run", without_keys)
@@ -193,7 +194,7 @@ def _keys_lost_on_restart(change: Patch) -> None:
 
 def _sync_trusted_after_failure(change: Patch) -> None:
     """What a failed sync left in the page cache is not taken for what is on the disk."""
-    change(writing, "write_anew", lambda _: None)
+    change(sqlite_writer, "rewrite_wal", lambda _: None)
 
 
 def _work_goes_on_after_a_failure(change: Patch) -> None:
@@ -232,26 +233,26 @@ def _refusals_hoarded(change: Patch) -> None:
 
 def _lost_reply_taken_for_success(change: Patch) -> None:
     """A write whose reply is lost is looked for before it is acknowledged."""
-    take = redis_writing.Writer._take
+    take = redis_writer.Writer._take
 
-    def careless(self: Any, part: Any, attempt: Any, reply: Any) -> None:
+    def careless(self: Any, write: Any, attempt: Any, reply: Any) -> None:
         if isinstance(reply, LostError):
-            part.done = attempt
+            write.done = attempt
         else:
-            take(self, part, attempt, reply)
+            take(self, write, attempt, reply)
 
-    change(redis_writing.Writer, "_take", careless)
+    change(redis_writer.Writer, "_take", careless)
 
 
 def _lost_reply_taken_for_failure(change: Patch) -> None:
     """A write whose reply is lost is looked for before it is made again."""
-    load = Part.load
+    prefetch = AccountWrite.prefetch
 
     def forgetful(self: Any) -> Any:
         self.doubtful.clear()
-        return load(self)
+        return prefetch(self)
 
-    change(Part, "load", forgetful)
+    change(AccountWrite, "prefetch", forgetful)
 
 
 BREAKS: dict[str, Callable[[Patch], None]] = {

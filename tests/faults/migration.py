@@ -25,7 +25,7 @@ from faults.figures import Advance, Report, silent
 from faults.migrating import STEPS, migrate
 
 ACCOUNTS = 300
-TABLES = {"journal", "accounts", "transactions", "idempotency_keys", "refunds"}
+TABLES = {"commit_log", "accounts", "transactions", "idempotency_keys", "refunds"}
 
 
 def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int = 1) -> Report:

@@ -17,7 +17,7 @@ import apsw
 
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
-from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
+from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken
 from faults.disk import Disk, DiskLayer
@@ -56,8 +56,8 @@ def simulate(seed: int, breaking: str = "") -> Simulated:
     with (
         broken(breaking),
         small_store(
-            generation=8,
-            piece=3,
+            segment=8,
+            batch=3,
             cached=2,
             checkpoint_pages=12,
             thread=VirtualThread,

@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
-from entitlements_server.ledger.decide import Recorded, Refused, Replayed
-from entitlements_server.ledger.state import Needs, State, check_next, decide_group, recorded
+from entitlements_server.ledger.decide import Recorded, Rejected, Replayed
+from entitlements_server.ledger.state import ReadSet, State, check_next, decide_group, recorded
 from entitlements_server.ledger.values import Account, Kind, Status, Transaction
 from support.histories import Ledger, rule_at
 
@@ -54,7 +54,7 @@ def test_a_refused_command_changes_nothing_and_those_behind_it_go_on() -> None:
         [Consume(user_id="ada", feature="crystal_ball"), TopUp(user_id="ada", amount=1)],
         rule_at(),
     )
-    assert isinstance(outcomes[0], Refused)
+    assert isinstance(outcomes[0], Rejected)
     assert state.account("ada").transaction_count == 1
 
 
@@ -62,17 +62,17 @@ def test_an_account_nobody_wrote_to_is_empty() -> None:
     assert State().account("ada") == Account("ada", 0, 0, 0, 0)
 
 
-def test_needs_name_the_users_keys_and_charges_of_commands() -> None:
-    needs = Needs.of(
+def test_a_read_set_names_the_users_keys_and_charges_of_commands() -> None:
+    read_set = ReadSet.of(
         [
             TopUp(user_id="ada", amount=1, idempotency_key="k-1"),
             Refund(user_id="bob", transaction_id="7-abc"),
             Refund(user_id="eve", transaction_id="nonsense", idempotency_key="k-1"),
         ]
     )
-    assert needs.users == {"ada", "bob", "eve"}
-    assert needs.keys == {("ada", "k-1"), ("eve", "k-1")}
-    assert needs.charges == {("bob", 7)}
+    assert read_set.users == {"ada", "bob", "eve"}
+    assert read_set.keys == {("ada", "k-1"), ("eve", "k-1")}
+    assert read_set.charges == {("bob", 7)}
 
 
 @pytest.fixture

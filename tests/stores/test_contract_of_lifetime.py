@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from entitlements_server.ledger.commands import Consume, Refund, SetBalance, TopUp
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 from support.histories import (
     CHARGE,
     all_accounts,

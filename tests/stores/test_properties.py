@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Refused, Replayed
+from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed
 from entitlements_server.ledger.errors import IdempotencyKeyReusedError
 from entitlements_server.ledger.values import Account, Kind, Status, Transaction
 from support.histories import NOW_US, all_accounts, rule_at, whole_history
@@ -68,7 +68,7 @@ class Model:
         bound = self.bound.get((command.user_id, command.idempotency_key))
         if bound:
             same = outcome == Replayed(bound[1])
-            reused = isinstance(outcome, Refused) and isinstance(
+            reused = isinstance(outcome, Rejected) and isinstance(
                 outcome.error, IdempotencyKeyReusedError
             )
             assert same or (reused and command != bound[0])
@@ -162,7 +162,7 @@ class LedgerMachine(RuleBasedStateMachine):
         # what was refused may have been so before another command bound its key.
         pairs = sorted(zip(commands, outcomes, strict=True), key=lambda pair: place_of(pair[1]))
         for command, outcome in pairs:
-            if not isinstance(outcome, Refused):
+            if not isinstance(outcome, Rejected):
                 self.model.take(command, outcome)
 
     @rule()

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Refused, Replayed, Rule, decide
+from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed, Rule, bind
 from entitlements_server.ledger.errors import LedgerError
 from entitlements_server.ledger.state import State, decide_group
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 
 CHARGE = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
 """A charge of 2 tokens that can be retried."""
@@ -19,7 +19,7 @@ NOW_US = 1_790_000_000_000_000
 
 def rule_at(now_us: int = NOW_US, catalogue: Catalogue = BUILT_IN) -> Rule:
     """The real rules at a moment."""
-    return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)
+    return bind(catalogue, now_us)
 
 
 class Ledger:
@@ -59,9 +59,9 @@ def replayed(outcome: Outcome) -> Transaction:
     return outcome.transaction
 
 
-def refused(outcome: Outcome) -> LedgerError:
+def rejected(outcome: Outcome) -> LedgerError:
     """The error that an outcome has to be."""
-    assert isinstance(outcome, Refused), outcome
+    assert isinstance(outcome, Rejected), outcome
     return outcome.error
 
 

@@ -14,8 +14,8 @@ from entitlements_server.logs import configure_logs
 from entitlements_server.server import running
 from entitlements_server.service.handlers import SERVICE
 from entitlements_server.settings import Configuration, Settings, SettingsError, read_configuration
-from entitlements_server.stores.opening import masked, secrets_of
-from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.urls import masked, secrets_of
 from entitlements_server.transport import ListenError
 
 

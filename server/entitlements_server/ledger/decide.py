@@ -36,17 +36,27 @@ class Replayed(Struct, frozen=True, gc=False):
     transaction: Transaction
 
 
-class Refused(Struct, frozen=True):
-    """The rules object. Nothing is recorded."""
+class Rejected(Struct, frozen=True):
+    """The rules turn the request down. Nothing is recorded."""
 
     error: LedgerError
 
 
-Outcome = Recorded | Replayed | Refused
+Outcome = Recorded | Replayed | Rejected
 """What a decision comes to."""
 
 Rule = Callable[[Account, Facts, Command], Outcome]
 """`decide` with catalogue and time filled in: all that a store needs to know of the rules."""
+
+
+def bind(catalogue: Catalogue, now_us: int) -> Rule:
+    """Return the rules with catalogue and time filled in, for one group.
+
+    Args:
+        catalogue: The prices in force.
+        now_us: The time, microseconds since 1970 UTC.
+    """
+    return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)
 
 
 def decide(
@@ -86,12 +96,12 @@ def decide(
                     account, Kind.ADJUSTMENT, command, catalogue, now_us, amount=change
                 )
     except LedgerError as error:
-        return Refused(error)
+        return Rejected(error)
     return Recorded(transaction)
 
 
 def denial(transaction: Transaction) -> InsufficientTokensError | None:
-    """Tell the error that a recorded transaction is answered with: only a denied one has any.
+    """Return the error that a recorded transaction is answered with: only a denied one has any.
 
     A denial is an error, so that a caller who ignores the response gives nothing away.
     """
@@ -183,7 +193,7 @@ def _replay(bound: Transaction, charge: Charge | None, command: Command) -> Outc
     field = _difference(bound, charge, command)
     if field is None:
         return Replayed(bound)
-    return Refused(
+    return Rejected(
         IdempotencyKeyReusedError(
             idempotency_key=command.idempotency_key,
             field=field,
@@ -225,7 +235,7 @@ def _difference(bound: Transaction, charge: Charge | None, command: Command) -> 
 
 
 def _all_that_remained(bound: Transaction, charge: Charge | None) -> int:
-    """Tell what a request for all that remains came to, if `bound` may have been its answer.
+    """Return what a request for all that remains came to, if `bound` may have been its answer.
 
     Only the refund that completed a charge can have been that: it is the newest, and nothing
     remains after it.

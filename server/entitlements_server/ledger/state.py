@@ -1,7 +1,7 @@
 """The state that transactions amount to, and how a group of commands is decided on it.
 
-Every store uses this: the memory store keeps one `State` for good; the others load into one
-what a group needs, decide, and make the new transactions durable.
+Every store uses this: the memory store keeps one `State` for good; the others prefetch into one
+what a group reads, decide, and make the new transactions durable.
 """
 
 from collections import ChainMap
@@ -26,16 +26,16 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """What must be known to decide a group: the users, bound keys and charges it names."""
+class ReadSet:
+    """What a group reads before it is decided: the users, keys and charges that it names."""
 
     users: frozenset[str]
     keys: frozenset[tuple[str, str]]
     charges: frozenset[tuple[str, int]]
 
     @classmethod
-    def of_transactions(cls, transactions: Iterable[Transaction]) -> "Needs":
-        """Tell what taking in `transactions` needs: users, keys, and the charges they refund."""
+    def of_transactions(cls, transactions: Iterable[Transaction]) -> "ReadSet":
+        """Return what `transactions` read: users, keys, and the charges they refund."""
         users: set[str] = set()
         keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
@@ -49,8 +49,8 @@ class Needs:
         return cls(frozenset(users), frozenset(keys), frozenset(charges))
 
     @classmethod
-    def of(cls, commands: Iterable[Command]) -> "Needs":
-        """Tell what `commands` need."""
+    def of(cls, commands: Iterable[Command]) -> "ReadSet":
+        """Return what `commands` read."""
         users: set[str] = set()
         keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
@@ -79,12 +79,12 @@ class State:
     keys: MutableMapping[tuple[str, str], Transaction] = field(default_factory=dict)
     charges: MutableMapping[tuple[str, int], Charge] = field(default_factory=dict)
 
-    def excerpt(self, needs: Needs) -> "State":
-        """Copy what is known of `needs`."""
+    def select(self, read_set: ReadSet) -> "State":
+        """Copy what is known of `read_set`."""
         return State(
-            _only(self.accounts, needs.users),
-            _only(self.keys, needs.keys),
-            _only(self.charges, needs.charges),
+            _only(self.accounts, read_set.users),
+            _only(self.keys, read_set.keys),
+            _only(self.charges, read_set.charges),
         )
 
     def account(self, user_id: str) -> Account:
@@ -145,7 +145,7 @@ def check_next(state: State, transactions: Iterable[Transaction]) -> None:
     """Require that each transaction is the next one of its user, starting from `state`.
 
     Args:
-        state: Knows at least `Needs.of_transactions(transactions)`; stays as it is.
+        state: Knows at least `ReadSet.of_transactions(transactions)`; stays as it is.
         transactions: For any users.
 
     Raises:
@@ -193,10 +193,10 @@ def _only(mapping: Mapping[_Key, _Value], keys: Iterable[_Key]) -> dict[_Key, _V
 
 
 def decide_group(state: State, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-    """Decide commands in order, each on the state that those before it left behind.
+    """Decide commands in order, each on the state that those before it left.
 
     Args:
-        state: Knows at least `Needs.of(commands)`; takes in what is recorded.
+        state: Knows at least `ReadSet.of(commands)`; takes in what is recorded.
         commands: For any users.
         rule: The rules with catalogue and time filled in.
 

@@ -3,7 +3,7 @@
 A transaction is the only thing that is ever recorded. Accounts, bound keys and refund totals
 all follow from the transactions of one user, in order: see `state.py`.
 
-They are structs that Python's collector of reference cycles leaves alone (`gc=False`): their fields
+They are structs that Python's garbage collector leaves alone (`gc=False`): their fields
 are texts, numbers and one another, so there cannot be a cycle, and a server holds many of them.
 """
 
@@ -87,7 +87,7 @@ class Transaction(Struct, frozen=True, gc=False, array_like=True):
         """The id: the sequence, then a digest of user, sequence and time.
 
         So an id is unique over all users, finds its transaction without an index, and never
-        names another one that took the same place, say after a restore from a backup.
+        names another one that has the same sequence, say after a restore from a backup.
         """
         identity = f"{self.user_id} {self.sequence} {self.create_time_us}".encode()
         return f"{self.sequence}-{blake2b(identity, digest_size=10).hexdigest()}"
@@ -99,7 +99,7 @@ class Transaction(Struct, frozen=True, gc=False, array_like=True):
 
 
 def sequence_of(transaction_id: str) -> int | None:
-    """Tell the sequence that a transaction id names, or None when it cannot be an id of ours."""
+    """Return the sequence that a transaction id names, or None when it cannot be an id of ours."""
     sequence, _, digest = transaction_id.partition("-")
     if not digest or not sequence.isascii() or not sequence.isdigit() or len(sequence) > 15:  # noqa: PLR2004  # 10^15 fits every store
         return None

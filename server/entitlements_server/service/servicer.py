@@ -7,15 +7,15 @@ from msgspec import Struct
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1 import resources_pb2
 from entitlements_server.engine import MAX_GROUP, Engine
-from entitlements_server.ledger.arguments import check_id
 from entitlements_server.ledger.catalogue import Catalogue, access
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Refused, Replayed, denial
+from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
 from entitlements_server.ledger.errors import (
     InvalidFieldError,
     LedgerError,
     TransactionNotFoundError,
 )
+from entitlements_server.ledger.validation import check_id
 from entitlements_server.ledger.values import sequence_of
 from entitlements_server.service.guard import Bucket
 from entitlements_server.service.messages import (
@@ -26,7 +26,7 @@ from entitlements_server.service.messages import (
 )
 from entitlements_server.service.paging import HistoryQuery
 from entitlements_server.service.status import answer
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 
 _WriteResponse = pb.ConsumeResponse | pb.RefundResponse | pb.TopUpResponse | pb.SetBalanceResponse
 
@@ -108,7 +108,7 @@ class Servicer:
         rest = iter(outcomes)
         response = pb.BatchConsumeResponse()
         for attempt in attempts:
-            outcome = Refused(attempt) if isinstance(attempt, LedgerError) else next(rest)
+            outcome = Rejected(attempt) if isinstance(attempt, LedgerError) else next(rest)
             _put_result(response.results.add(), outcome)
         return response
 
@@ -213,7 +213,7 @@ def _consume(request: pb.ConsumeRequest, call: Call) -> Consume:
 
 def _put_outcome(response: _WriteResponse, outcome: Outcome) -> None:
     """Write the transaction of an outcome and whether it is a replay, or raise its error."""
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Rejected):
         raise outcome.error
     denied = denial(outcome.transaction)
     if denied is not None:

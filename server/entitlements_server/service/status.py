@@ -26,7 +26,7 @@ from entitlements_server.service.errors import (
     RefusedError,
     UnauthenticatedError,
 )
-from entitlements_server.stores.port import StoreUnavailableError
+from entitlements_server.stores.interface import StoreUnavailableError
 
 DOMAIN = "entitlements"
 """The domain of every ErrorInfo."""

@@ -10,8 +10,8 @@ import apsw
 import pytest
 
 from entitlements_server.ledger.commands import TopUp
-from entitlements_server.stores.port import StoreConfigurationError
-from entitlements_server.stores.sqlite import SqliteStore, writing
+from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.sqlite import SqliteStore, writer
 from entitlements_server.stores.sqlite.database import Database, migrations
 from support.histories import all_accounts, record, whole_history
 
@@ -91,7 +91,7 @@ async def test_after_closing_another_may_open_it(path: Path) -> None:
 async def test_sigkill_frees_the_file_and_loses_nothing_that_was_acknowledged(
     path: Path, count: int
 ) -> None:
-    """The child is killed while a part of its journal is indexed, and another part is not."""
+    """The child is killed while a part of its commit log is flushed, and another part is not."""
     with child(path) as process:
         assert process.stdout is not None
         acknowledged = [process.stdout.readline().split() for _ in range(count)]
@@ -125,10 +125,10 @@ async def test_a_truncated_ledger_is_refused(path: Path) -> None:
     assert "it is damaged" in await refusal(path)
 
 
-async def test_a_journal_that_cannot_be_read_is_refused_and_holds_no_lock(path: Path) -> None:
+async def test_a_commit_log_that_cannot_be_read_is_refused_and_holds_no_lock(path: Path) -> None:
     await (await SqliteStore.open(path)).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO journal (transactions) VALUES ('[[1,')")
+        connection.execute("INSERT INTO commit_log (transactions) VALUES ('[[1,')")
     connection.close()
     assert "it is damaged" in await refusal(path)
     assert "it is damaged" in await refusal(path)
@@ -192,17 +192,17 @@ def test_a_step_of_the_schema_that_fails_half_way_leaves_the_one_before_it(path:
 async def test_recovery_that_is_itself_interrupted_is_repeated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal was indexed, and the crash came before it was trimmed."""
+    """The commit log was flushed, and the crash came before it was trimmed."""
     with child(path) as process:
         assert process.stdout is not None
         for _ in range(20):
             process.stdout.readline()
         process.kill()
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "trim_journal", crash)
+        patch.setattr(Database, "trim_log", crash)
         with pytest.raises(OSError, match="crash"):
-            writing.recover(path, None, create=False)
-    once = writing.recover(path, None, create=False)
+            writer.recover(path, None, create=False)
+    once = writer.recover(path, None, create=False)
     accounts = once.accounts("", 1000)
     once.close()
     store = await SqliteStore.open(path)

@@ -15,10 +15,10 @@ from typing import Any
 
 import apsw
 
-from entitlements_server.ledger.state import Needs, State, account_after
+from entitlements_server.ledger.state import ReadSet, State, account_after
 from entitlements_server.ledger.values import Account, Charge, Transaction
-from entitlements_server.stores.port import StoreConfigurationError
-from entitlements_server.stores.rows import (
+from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.sqlite.codec import (
     read_accounts,
     read_charges,
     read_transactions,
@@ -31,7 +31,7 @@ _BUSY_MS = 5000
 
 CHECKPOINT_PAGES = 250
 """Of the write-ahead log, 1 MB: a checkpoint of so few holds a group up for little more than a
-sync. More seldom ones, of more pages, cost as much in all and were felt: docs/performance.md.
+sync. Rarer ones, of more pages, cost as much in all and were felt: docs/performance.md.
 """
 
 
@@ -66,7 +66,7 @@ class Database:
         if create:
             flags |= apsw.SQLITE_OPEN_CREATE
         self.failed = False
-        self._log_pages = 0
+        self._wal_pages = 0
         self._connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
         try:
             self._set_up(path, read_only=read_only)
@@ -128,11 +128,11 @@ class Database:
                 self._connection.pragma("user_version", number)
         _sync_folder(path.parent)
 
-    def load(self, needs: Needs, state: State) -> None:
-        """Put what is stored of `needs` into `state`."""
+    def prefetch(self, read_set: ReadSet, state: State) -> None:
+        """Put what is stored of `read_set` into `state`."""
         accounts, keys, charges = self._one(
-            statement("load"),
-            (to_json(needs.users), to_json(needs.keys), to_json(needs.charges)),
+            statement("prefetch"),
+            (to_json(read_set.users), to_json(read_set.keys), to_json(read_set.charges)),
         )
         for account in read_accounts(accounts):
             state.accounts[account.user_id] = account
@@ -141,24 +141,24 @@ class Database:
         for named, refunded, last in read_charges(charges):
             state.charges[named.user_id, named.sequence] = Charge(named, refunded or 0, last)
 
-    def write_journal(self, transactions: Sequence[Transaction]) -> int:
-        """Make a group durable. Returns its position in the journal."""
+    def append_log(self, transactions: Sequence[Transaction]) -> int:
+        """Make a group durable. Returns its position in the commit log."""
         self._connection.execute(
-            "INSERT INTO journal (transactions) VALUES (?)",
+            "INSERT INTO commit_log (transactions) VALUES (?)",
             (to_json(transactions),),
         )
         return self._connection.last_insert_rowid()
 
-    def read_journal(self) -> tuple[int, list[Transaction]]:
-        """Read all groups that are not known to be indexed, and the position of the last."""
+    def read_log(self) -> tuple[int, list[Transaction]]:
+        """Read all groups that are not known to be flushed, and the position of the last."""
         position, transactions = 0, []
         for position, rows in self._connection.execute(  # noqa: B007  # the last one is wanted
-            "SELECT position, transactions FROM journal ORDER BY position"
+            "SELECT position, transactions FROM commit_log ORDER BY position"
         ):
             transactions += read_transactions(rows)
         return position, transactions
 
-    def index(self, transactions: Sequence[Transaction], state: State) -> None:
+    def flush(self, transactions: Sequence[Transaction], state: State) -> None:
         """Bring the tables up to date with the next transactions of some users. Idempotent.
 
         Args:
@@ -182,25 +182,31 @@ class Database:
                 charge = state.charge(transaction.user_id, transaction.refunded_transaction_id)
                 assert charge is not None
                 assert charge.last_refund is not None
-                place = (transaction.user_id, charge.transaction.sequence)
-                refunds.append((*place, charge.refunded, charge.last_refund.sequence))
+                refunds.append(
+                    (
+                        transaction.user_id,
+                        charge.transaction.sequence,
+                        charge.refunded,
+                        charge.last_refund.sequence,
+                    )
+                )
         with self._connection:
-            self._run("index_accounts", accounts)
-            self._run("index_transactions", transactions)
-            self._run("index_keys", keys)
-            self._run("index_refunds", refunds)
+            self._run("flush_accounts", accounts)
+            self._run("flush_transactions", transactions)
+            self._run("flush_keys", keys)
+            self._run("flush_refunds", refunds)
 
-    def index_later(self, transactions: Sequence[Transaction], state: State) -> None:
-        """Do what `index` does, without a sync: the journal can repeat it after a power loss."""
+    def flush_unsynced(self, transactions: Sequence[Transaction], state: State) -> None:
+        """Do what `flush` does, without a sync: the commit log can repeat it after a power loss."""
         self._connection.pragma("synchronous", "normal")
         try:
-            self.index(transactions, state)
+            self.flush(transactions, state)
         finally:
             self._connection.pragma("synchronous", "full")
 
-    def trim_journal(self, position: int) -> None:
-        """Drop the groups up to a position: all of them are indexed."""
-        self._connection.execute("DELETE FROM journal WHERE position <= ?", (position,))
+    def trim_log(self, position: int) -> None:
+        """Drop the groups up to a position: all of them are flushed."""
+        self._connection.execute("DELETE FROM commit_log WHERE position <= ?", (position,))
 
     def checkpoint(self) -> None:
         """Write everything that is committed into the main file, and sync it."""
@@ -208,26 +214,26 @@ class Database:
 
     def checkpoint_if_due(self) -> None:
         """Write the log back when it has grown long."""
-        if self._log_pages >= CHECKPOINT_PAGES:
+        if self._wal_pages >= CHECKPOINT_PAGES:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _count_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._log_pages = pages
+        self._wal_pages = pages
         return apsw.SQLITE_OK
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
-        """Read indexed transactions, newest first."""
+        """Read flushed transactions, newest first."""
         (rows,) = self._one(statement("history"), (user_id, before, limit))
         return read_transactions(rows)
 
-    def accounts(self, behind: str, limit: int) -> list[Account]:
+    def accounts(self, after: str, limit: int) -> list[Account]:
         """Read accounts in the order of their ids."""
-        (rows,) = self._one(statement("accounts"), (behind, limit))
+        (rows,) = self._one(statement("accounts"), (after, limit))
         return read_accounts(rows)
 
     def ping(self) -> None:
         """Read something."""
-        self._one("SELECT count(*) FROM journal", ())
+        self._one("SELECT count(*) FROM commit_log", ())
 
     def _run(self, name: str, rows: Sequence[Any]) -> None:
         if rows:

@@ -1,10 +1,10 @@
 -- Stores what was decided for one user, if the account is still what it was decided on.
 -- There is no rule in here: it compares, and writes what it is given.
 --
--- KEYS  1 accounts   2 users   3 bound keys   4 refunds   5 turn   6... pieces of history
+-- KEYS  1 accounts   2 users   3 bound keys   4 refunds   5 lease   6... chunks of history
 -- ARGV  1 user id
 --       2 the account that was decided on, '' for none     3 the account that follows from it
---       4 name of this write                               5 '1' to ask for the next turn
+--       4 lease id of this write                           5 '1' to ask for the lease
 --       then lists, each with its length in front:
 --         idempotency keys that were taken to be unbound
 --         idempotency key, sequence, ... to bind
@@ -12,10 +12,10 @@
 --         for each of KEYS[6...]: transactions to append
 --
 -- Returns 1: stored. {account, 1 or 0}: not stored, because the account is another one, or one of
--- the keys is bound (1). 2: not stored, because it is the turn of another write.
+-- the keys is bound (1). 2: not stored, because another write has the lease.
 
-local turn = redis.call('GET', KEYS[5])
-if turn and turn ~= ARGV[4] then
+local lease = redis.call('GET', KEYS[5])
+if lease and lease ~= ARGV[4] then
     return 2
 end
 
@@ -55,11 +55,11 @@ first, last = list()
 if first <= last then
     redis.call('HSET', KEYS[4], unpack(ARGV, first, last))
 end
-for piece = 6, #KEYS do
+for chunk = 6, #KEYS do
     first, last = list()
-    redis.call('RPUSH', KEYS[piece], unpack(ARGV, first, last))
+    redis.call('RPUSH', KEYS[chunk], unpack(ARGV, first, last))
 end
-if turn then
+if lease then
     redis.call('DEL', KEYS[5])
 end
 return 1

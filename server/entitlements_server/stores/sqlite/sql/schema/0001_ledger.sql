@@ -1,11 +1,11 @@
--- Groups that were committed and are not indexed yet: one row each, all that a commit writes.
--- `transactions` is a JSON array of rows as `rows.py` orders them.
-CREATE TABLE journal (
+-- The commit log: groups that are not flushed yet, one row each, all that a commit writes.
+-- `transactions` is a JSON array of rows as `codec.py` orders them.
+CREATE TABLE commit_log (
     position INTEGER PRIMARY KEY,
     transactions TEXT NOT NULL
 ) STRICT;
 
--- The state of each user, as of the newest indexed transaction.
+-- The state of each user, as of the newest flushed transaction.
 CREATE TABLE accounts (
     number INTEGER PRIMARY KEY,
     user_id TEXT NOT NULL UNIQUE,
