@@ -7,6 +7,7 @@ from pathlib import Path
 from random import Random
 
 from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.ledger.decide import new_salt
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.stores.sqlite import SqliteStore
 
@@ -67,17 +68,33 @@ def _history(user: str, length: int, chance: Random) -> list[Transaction]:
     begin_us = 1_700_000_000_000_000
     history = [
         Transaction(
-            user, 1, Kind.TOP_UP, Status.SUCCESS, "", 0, _TOKENS, _TOKENS, begin_us,
-            "", "", "filled", "", "", version,
+            1,
+            Kind.TOP_UP,
+            Status.SUCCESS,
+            amount=_TOKENS,
+            balance_after=_TOKENS,
+            create_time_us=begin_us,
+            catalogue_version=version,
+            user_id=user,
+            reason="filled",
+            salt=new_salt(),
         )
-    ]  # fmt: skip
-    for sequence in range(2, length + 1):
-        key = FIRST_KEY if sequence == 2 else f"{chance.getrandbits(128):032x}"
-        history.append(
-            Transaction(
-                user, sequence, Kind.CONSUME, Status.SUCCESS, feature.feature, feature.cost,
-                -feature.cost, _TOKENS - feature.cost * (sequence - 1), begin_us + sequence,
-                "" if sequence == 2 else f"event-{sequence}", key, "", "", "", version,
-            )
-        )  # fmt: skip
+    ]
+    history += [
+        Transaction(
+            sequence,
+            Kind.CONSUME,
+            Status.SUCCESS,
+            feature.feature,
+            feature.cost,
+            -feature.cost,
+            _TOKENS - feature.cost * (sequence - 1),
+            begin_us + sequence,
+            event_id="" if sequence == 2 else f"event-{sequence}",
+            catalogue_version=version,
+            user_id=user,
+            idempotency_key=FIRST_KEY if sequence == 2 else f"{chance.getrandbits(128):032x}",
+        )
+        for sequence in range(2, length + 1)
+    ]
     return history

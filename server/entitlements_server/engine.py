@@ -16,7 +16,7 @@ import structlog
 
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule, decide
+from entitlements_server.ledger.decide import Outcome, Rule, bind
 from entitlements_server.stores.interface import Store
 
 log = structlog.get_logger()
@@ -223,6 +223,4 @@ class Engine:
                 log.exception("A group could not be observed.")
 
     def _rule(self) -> Rule:
-        catalogue = self._catalogue()
-        now_us = self._clock_us()
-        return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)
+        return bind(self._catalogue(), self._clock_us())

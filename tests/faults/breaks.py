@@ -45,9 +45,9 @@ def _reply_before_commit(change: Patch) -> None:
     """A reply means: it is durable."""
     write = database.Database.append_log
 
-    def later(self: Any, transactions: Any) -> int:
+    def later(self: Any, stored: Any) -> int:
         held = self.__dict__.setdefault("held", [])
-        held.append(list(transactions))
+        held.append(list(stored))
         if len(held) >= 8:
             for group in held:
                 self.written = write(self, group)
@@ -70,7 +70,7 @@ def _synchronous_normal(change: Patch) -> None:
 
 
 def _decision(change: Patch, wrap: Callable[..., Any]) -> None:
-    change(engine, "decide", partial(wrap, decide))
+    change(rules, "decide", partial(wrap, decide))
 
 
 def _key_after_balance(change: Patch) -> None:
@@ -135,17 +135,16 @@ def _key_compared_loosely(change: Patch) -> None:
 def _twins_charged(change: Patch) -> None:
     """Two requests with one key that meet in one group are one charge."""
 
-    def decide_group(known: state.State, commands: Any, rule: Any) -> list[Any]:
+    def decide_group(known: state.State, commands: Any, rule: Any) -> state.Decided:
         before = state.State(keys=dict(known.keys))
-        outcomes = []
+        outcomes, entries = [], []
         for command in commands:
             bound = before.facts(command).bound
             facts = Facts(bound, known.facts(command).charge)
             outcome = rule(known.account(command.user_id), facts, command)
-            if isinstance(outcome, rules.Recorded):
-                known.apply(outcome.transaction)
+            entries += [known.apply(one) for one in outcome.transactions]
             outcomes.append(outcome)
-        return outcomes
+        return state.Decided(outcomes, entries)
 
     for module in (sqlite_writer, memory):
         change(module, "decide_group", decide_group)
@@ -185,9 +184,9 @@ def _keys_lost_on_restart(change: Patch) -> None:
     """Keys don't expire while their transaction exists."""
     run = database.Database._run
 
-    def without_keys(self: Any, name: str, rows: Any) -> None:
+    def without_keys(self: Any, name: str, rows: Any, *more: bytes) -> None:
         if name != "flush_keys":
-            run(self, name, rows)
+            run(self, name, rows, *more)
 
     change(database.Database, "_run", without_keys)
 

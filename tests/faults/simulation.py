@@ -17,6 +17,7 @@ import apsw
 
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.maintenance.verify import verify
 from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken
@@ -77,6 +78,7 @@ class _World:
         self.crashes = self.failures = 0
         self.clock_us = 1_700_000_000_000_000
         self.cannot_open: list[str] = []
+        self.findings: list[str] = []
 
     def run(self) -> Simulated:
         folder = self._folder(0)
@@ -98,7 +100,7 @@ class _World:
         self.traces.append(disk.trace)
         told = [(one.began, one.ended, one.request, one.answer) for one in self.record.attempts]
         digest = blake2b(repr((self.traces, told, final)).encode(), digest_size=8)
-        problems = self.cannot_open or judge(self.record, final)
+        problems = self.cannot_open or [*judge(self.record, final), *self.findings]
         return Simulated(
             problems, digest.hexdigest(), self.record.acknowledged, self.crashes, self.failures
         )
@@ -136,6 +138,7 @@ class _World:
         try:
             if power is None:
                 await settle(engine, store, self.record)
+                self.findings = [str(finding) async for finding in verify(store)]
                 return await histories(store)
             clients = [
                 asyncio.ensure_future(

@@ -5,8 +5,8 @@ import pytest
 from entitlements_server.ledger.commands import Command, SetBalance, TopUp
 from entitlements_server.ledger.errors import BalanceLimitExceededError, IdempotencyKeyReusedError
 from entitlements_server.ledger.limits import MAX_AMOUNT, MAX_BALANCE
-from entitlements_server.ledger.values import Account, Kind, Status
-from support.histories import NOW_US, Ledger, rejected, replayed
+from entitlements_server.ledger.values import Kind, Status
+from support.histories import NOW_US, Ledger, figures, rejected, replayed
 
 
 def test_a_top_up_adds_to_an_account_that_need_not_exist() -> None:
@@ -141,4 +141,4 @@ def test_an_account_tells_its_first_and_newest_time_and_its_count() -> None:
     ledger = Ledger()
     for step in range(3):
         ledger.record(TopUp(user_id="ada", amount=2), now_us=NOW_US + step)
-    assert ledger.account() == Account("ada", 6, 3, NOW_US, NOW_US + 2)
+    assert figures(ledger.account()) == ("ada", 6, 3, NOW_US, NOW_US + 2)

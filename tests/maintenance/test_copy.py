@@ -129,11 +129,11 @@ class WrittenTo(MemoryStore):
 
     reads = 0
 
-    async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
         self.reads += 1
         if self.reads == 100:
             await commit(self, top_up("user-3", 1))
-        return await super().history(user_id, before, limit)
+        return await super().history_after(user_id, after, limit)
 
 
 async def test_a_source_that_is_written_to_is_found_out() -> None:
@@ -147,8 +147,8 @@ async def test_a_source_that_is_written_to_is_found_out() -> None:
 class Forgetful(MemoryStore):
     """Loses one reason on the way."""
 
-    async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
-        found = await super().history(user_id, before, limit)
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        found = await super().history_after(user_id, after, limit)
         return [
             msgspec.structs.replace(one, reason="x") if one.user_id == "user-9" else one
             for one in found

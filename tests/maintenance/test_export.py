@@ -25,12 +25,12 @@ class BreakingStore(MemoryStore):
 
     left: int | None = None
 
-    async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
         if self.left is not None:
             if not self.left:
                 raise RuntimeError("Broken off.")
             self.left -= 1
-        return await super().history(user_id, before, limit)
+        return await super().history_after(user_id, after, limit)
 
 
 @pytest.fixture
@@ -81,6 +81,7 @@ async def test_it_holds_every_transaction_of_every_user_oldest_first(
         "refunded_transaction_id": "",
         "caller": "",
         "catalogue_version": BUILT_IN.version,
+        "decision_time": "",
     }
     assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208  # no blocking Path in a coroutine
 

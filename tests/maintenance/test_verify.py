@@ -66,46 +66,63 @@ async def test_a_sound_ledger_passes_however_little_is_remembered_at_once(
     assert list(check_file(file)) == []
 
 
+def member(name: str, value: str, where: str = "true", table: str = "transactions") -> str:
+    """Set one member of what is stored, by its number in the contract."""
+    stored = f"json_set(stored, '$.\"{name}\"', {value})"
+    return f"UPDATE {table} SET stored = {stored} WHERE {where}"
+
+
+def of_account(name: str, value: str) -> str:
+    return member(name, value, table="accounts")
+
+
+SWAPPED = """
+    UPDATE transactions SET stored = (
+        SELECT o.stored FROM transactions AS o
+        WHERE o.account = transactions.account AND o.sequence = 9 - transactions.sequence
+    ) WHERE sequence IN (4, 5)
+"""
+COUNT = "UPDATE accounts SET transaction_count = 13"
+
 SPOILT: dict[str, tuple[str, str]] = {
-    "a balance": ("UPDATE accounts SET balance = balance + 1", "balance"),
-    "a count": ("UPDATE accounts SET transaction_count = transaction_count + 1", "sequence"),
-    "an update time": ("UPDATE accounts SET update_time_us = update_time_us + 1", "another time"),
-    "a creation time": ("UPDATE accounts SET create_time_us = 5", "created at another time"),
+    "a balance": (of_account("2", "stored ->> '2' + 1"), "its balance is 2 and"),
+    "a count": (f"{of_account('3', '13')}; {COUNT}", "transactions after 12 are missing"),
+    "an update time": (of_account("5", "stored ->> '5' + 1"), "its update_time_us is"),
+    "a creation time": (of_account("4", "5"), "its create_time_us is 5"),
+    "a head": (of_account("101", f"'{'A' * 43}='"), "another head"),
+    "a salt": (of_account("102", "'other'"), "its salt is 'other'"),
     "a gap": ("DELETE FROM transactions WHERE sequence = 3", "sequence should be 3"),
-    "a lost beginning": ("DELETE FROM transactions WHERE sequence < 3", "1 to 2 are missing"),
-    "an amount": (
-        "UPDATE transactions SET amount = -1 WHERE sequence = 2",
-        "cannot change the balance by -1",
+    "a lost beginning": ("DELETE FROM transactions WHERE sequence < 3", "sequence should be 1"),
+    "a lost end": ("DELETE FROM transactions WHERE sequence > 10", "transactions after 10 are"),
+    "an amount": (member("8", "-1", "sequence = 2"), "cannot change the balance by -1"),
+    "a balance on the way": (
+        member("10", "stored ->> '10' + 1", "sequence = 2"),
+        "the balance before it is",
     ),
-    "a chain": (
-        "UPDATE transactions SET balance_after = balance_after + 1 WHERE sequence = 2",
-        "the next begins with",
+    "a time": (member("11", "stored ->> '11' + 1000", "sequence = 8"), "older than the one before"),
+    "a decision time": (
+        member("18", "stored ->> '11'", "sequence = 8"),
+        "should not be noted",
     ),
-    "a time": (
-        "UPDATE transactions SET create_time_us = create_time_us + 1000 WHERE sequence = 8",
-        "later than the one that follows",
+    "a feature": (member("6", "'other'", "sequence = 2"), "another head"),
+    "an event": (member("12", "'other'", "sequence = 12"), "another head"),
+    "a caller": (member("16", "'other'", "sequence = 1"), "another head"),
+    "two rows in each other's place": (
+        SWAPPED,
+        "sequence should be 4",
     ),
-    "a key bound twice": (
-        "UPDATE transactions SET idempotency_key = 'k-1' WHERE sequence = 5",
-        "bound to transaction",
-    ),
+    "a key bound twice": (member("13", "'k-1'", "sequence = 5"), "is bound already"),
     "a refund of too much": (
-        "UPDATE transactions SET cost = 1, amount = -1 WHERE sequence = 2",
-        "and 2 were given back",
+        f"{member('7', '1', 'sequence = 2')}; {member('8', '-1', 'sequence = 2')}",
+        "0 tokens remain of the charge",
     ),
-    "a refund of nothing": (
-        "UPDATE transactions SET refunded_transaction_id = '99-aaaa' WHERE sequence = 7",
-        "refunds name transaction 99",
-    ),
-    "a refund of another": (
-        "UPDATE transactions SET refunded_transaction_id = '2-aaaa' WHERE sequence = 7",
-        "names it as 2-aaaa",
-    ),
+    "a refund of nothing": (member("15", "'99-aaaa'", "sequence = 7"), "'99-aaaa' is no charge"),
+    "a refund of another": (member("15", "'2-aaaa'", "sequence = 7"), "'2-aaaa' is no charge"),
     "a refund of a denial": (
-        "UPDATE transactions SET status = 2, amount = 0 WHERE sequence = 2",
-        "no successful charge",
+        f"{member('5', '2', 'sequence = 2')}; {member('8', '0', 'sequence = 2')}",
+        "is no charge of that user",
     ),
-    "a denied top-up": ("UPDATE transactions SET status = 2 WHERE sequence = 1", "TOP_UP"),
+    "a denied top-up": (member("5", "2", "sequence = 1"), "TOP_UP"),
 }
 
 
@@ -134,6 +151,13 @@ TABLES: dict[str, tuple[str, str]] = {
     "a refund too many": ("INSERT INTO refunds SELECT number, 3, 1, 7 FROM accounts", "to 0 and 1"),
     "another newest refund": ("UPDATE refunds SET last_sequence = 1", "its refunds amount to"),
     "an orphan": ("UPDATE transactions SET account = account + 50", "belongs to no account"),
+    "an account under another count": (COUNT, "under another user or count"),
+    "a row under another sequence": (
+        "UPDATE transactions SET sequence = 99 WHERE sequence = 12",
+        "under another user or sequence",
+    ),
+    "a due time": ("INSERT INTO due_times SELECT number, 5 FROM accounts", "due time is not noted"),
+    "a change of nothing": ("INSERT INTO changes SELECT number, number, 50 FROM accounts", "tail"),
 }
 
 

@@ -32,9 +32,8 @@ class Ledger:
     def do(
         self, command: Command, *, now_us: int = NOW_US, catalogue: Catalogue = BUILT_IN
     ) -> Outcome:
-        [outcome] = decide_group(self.state, [command], rule_at(now_us, catalogue))
-        if isinstance(outcome, Recorded):
-            self.history.append(outcome.transaction)
+        [outcome], entries = decide_group(self.state, [command], rule_at(now_us, catalogue))
+        self.history += [entry.transaction for entry in entries]
         return outcome
 
     def record(self, command: Command, *, now_us: int = NOW_US) -> Transaction:
@@ -45,6 +44,17 @@ class Ledger:
 
     def balance(self, user_id: str = "ada") -> int:
         return self.account(user_id).balance
+
+
+def figures(account: Account) -> tuple[str, int, int, int, int]:
+    """What the contract says of an account: user, balance, count, and times of first and newest."""
+    return (
+        account.user_id,
+        account.balance,
+        account.transaction_count,
+        account.create_time_us,
+        account.update_time_us,
+    )
 
 
 def recorded(outcome: Outcome) -> Transaction:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.maintenance.paging import account_pages, count_transactions
+from entitlements_server.maintenance.paging import account_pages, count_transactions, history_page
 from entitlements_server.stores.interface import MAX_PAGE, Progress, Store, silent
 
 _Item = TypeVar("_Item")
@@ -89,7 +89,7 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
         for start in range(0, len(missing), _AT_ONCE):
             users = missing[start : start + _AT_ONCE]
             # The first page of each history at the same time, what is longer one by one.
-            firsts = await _gather(lambda one: _page(source, one[0], one[1]), users)
+            firsts = await _gather(lambda one: history_page(source, one[0], one[1]), users)
             for (account, after), first in zip(users, firsts, strict=True):
                 transactions = first
                 while transactions:
@@ -100,7 +100,7 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
                         progress(done, total)
                         batch = []
                     after = transactions[-1].sequence  # noqa: PLW2901  # where this history goes on
-                    transactions = await _page(source, account, after)
+                    transactions = await history_page(source, account, after)
         if batch:
             await _append(target, batch)
             appended, done = appended + len(batch), done + len(batch)
@@ -152,8 +152,8 @@ async def _compare(source: Store, target: Store, account: Account) -> int:
     """Require that the histories of a user are the same, and return their length."""
     after = balance = 0
     while after < account.transaction_count:
-        mine = await _page(source, account, after)
-        theirs = await _page(target, account, after)
+        mine = await history_page(source, account, after)
+        theirs = await history_page(target, account, after)
         if mine != theirs or not mine:
             raise _differs(account.user_id)
         after = mine[-1].sequence
@@ -161,16 +161,6 @@ async def _compare(source: Store, target: Store, account: Account) -> int:
     if balance != account.balance:
         raise CopyError(f"The history of user '{account.user_id}' does not add up to the balance.")
     return after
-
-
-async def _page(store: Store, account: Account, after: int) -> list[Transaction]:
-    """Read the transactions of a user that follow the sequence `after`, oldest first."""
-    last = min(after + MAX_PAGE, account.transaction_count)
-    found = (
-        list(await store.history(account.user_id, last + 1, last - after)) if last > after else []
-    )
-    found.reverse()
-    return found
 
 
 async def _gather(

@@ -1,6 +1,6 @@
 """Whole ledgers and whole histories, a page at a time."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.interface import MAX_PAGE, AccountPage, Store
@@ -24,26 +24,19 @@ async def count_transactions(store: Store) -> int:
     return total
 
 
-async def newest_first(store: Store, account: Account) -> AsyncIterator[Transaction]:
-    """Read a history backwards from where `account` stands, a page at a time."""
-    before = account.transaction_count + 1
-    while before > 1:
-        page = await store.history(account.user_id, before, MAX_PAGE)
-        if not page:
-            return
-        for transaction in page:
-            yield transaction
-        before = page[-1].sequence
-
-
 async def oldest_first(store: Store, account: Account) -> AsyncIterator[Transaction]:
     """Read a history forwards to where `account` stands, a page at a time."""
     after = 0
     while after < account.transaction_count:
-        size = min(MAX_PAGE, account.transaction_count - after)
-        page = await store.history(account.user_id, after + size + 1, size)
+        page = await history_page(store, account, after)
+        for transaction in page:
+            yield transaction
         if not page:
             return
-        for transaction in reversed(page):
-            yield transaction
-        after += size
+        after = page[-1].sequence
+
+
+async def history_page(store: Store, account: Account, after: int) -> Sequence[Transaction]:
+    """Read a page of the transactions after a sequence, to where `account` stands."""
+    limit = min(MAX_PAGE, account.transaction_count - after)
+    return await store.history_after(account.user_id, after, limit) if limit > 0 else []

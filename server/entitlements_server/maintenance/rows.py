@@ -2,29 +2,35 @@
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from enum import Enum
 from typing import Any
+
+from msgspec.structs import fields
 
 from entitlements_server.ledger.values import Kind, Status, Transaction
 
-COLUMNS = (
-    "user_id",
-    "sequence",
-    "transaction_id",
-    "kind",
-    "status",
-    "feature",
-    "cost",
-    "amount",
-    "balance_before",
-    "balance_after",
-    "create_time",
-    "event_id",
-    "idempotency_key",
-    "reason",
-    "refunded_transaction_id",
-    "caller",
-    "catalogue_version",
+_MAX_PUBLIC = 100
+"""Fields of higher numbers are the ledger's own."""
+
+_FIELDS = {
+    **{int(one.encode_name): one.name for one in fields(Transaction) if one.encode_name.isdigit()},
+    1: "transaction_id",
+    9: "balance_before",
+}
+"""Of a transaction and what follows from it, by their numbers in the contract."""
+
+_FIRST = ("user_id", "sequence", "transaction_id")
+
+_NAMES = (
+    *_FIRST,
+    *(
+        name
+        for number, name in sorted(_FIELDS.items())
+        if number <= _MAX_PUBLIC and name not in _FIRST
+    ),
 )
+
+COLUMNS = tuple(name.removesuffix("_us") for name in _NAMES)
 """The columns of the trail, in order. Named as in the contract; amounts are tokens."""
 
 
@@ -66,11 +72,22 @@ class Filters:
 
 
 def row_of(transaction: Transaction) -> dict[str, Any]:
-    """Turn a transaction into a row: names instead of numbers, the time as RFC 3339 UTC."""
-    seconds, microseconds = divmod(transaction.create_time_us, 1_000_000)
+    """Turn a transaction into a row: names instead of numbers, times as RFC 3339 UTC or empty."""
+    return {
+        column: _plain(name, getattr(transaction, name))
+        for column, name in zip(COLUMNS, _NAMES, strict=True)
+    }
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if name.endswith("_us"):
+        return _rfc3339(value) if value else ""
+    return value
+
+
+def _rfc3339(time_us: int) -> str:
+    seconds, microseconds = divmod(time_us, 1_000_000)
     time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
-    row = {name: getattr(transaction, name) for name in COLUMNS if name != "create_time"}
-    row["kind"] = transaction.kind.name
-    row["status"] = transaction.status.name
-    row["create_time"] = time.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return {name: row[name] for name in COLUMNS}
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from entitlements_server.ledger.values import Kind, Status, Transaction
-from entitlements_server.maintenance.paging import account_pages, count_transactions, newest_first
+from entitlements_server.maintenance.paging import account_pages, count_transactions, oldest_first
 from entitlements_server.stores.interface import Progress, Store, silent
 
 
@@ -75,7 +75,7 @@ async def stats(store: Store, progress: Progress = silent) -> Stats:
         for account in page.accounts:
             found.accounts += 1
             found.tokens_held += account.balance
-            async for transaction in newest_first(store, account):
+            async for transaction in oldest_first(store, account):
                 found.add(transaction)
             done += account.transaction_count
             progress(done, max(done, total))

@@ -2,9 +2,9 @@
 
 from collections.abc import AsyncIterator
 
-from entitlements_server.ledger.invariants import Audit
-from entitlements_server.ledger.values import Account
-from entitlements_server.maintenance.paging import account_pages, count_transactions, newest_first
+from entitlements_server.ledger.encoding import encode_transaction
+from entitlements_server.ledger.invariants import History
+from entitlements_server.maintenance.paging import account_pages, count_transactions, oldest_first
 from entitlements_server.stores.interface import (
     Finding,
     Progress,
@@ -13,8 +13,8 @@ from entitlements_server.stores.interface import (
     silent,
 )
 
-REMEMBERED = 1_000_000
-"""Transactions of one history whose keys and refunds are remembered at once, about 200 MB."""
+REMEMBERED = 250_000
+"""Transactions of one history whose keys and charges are remembered at once, about 200 MB."""
 
 
 async def verify(
@@ -22,9 +22,8 @@ async def verify(
 ) -> AsyncIterator[Finding]:
     """Check every account of a store. Yields what does not hold.
 
-    Sequences without gaps, balances that follow from each other, the sum of the amounts, times
-    that do not go back, each bound key once, refunds of at most their charge. A store that can
-    check itself does so at the end.
+    Every invariant of a history, see `ledger/invariants.py`, and that its transactions amount to the
+    account, its chain included. A store that can check itself does so at the end.
 
     Args:
         store: May be in use: each history is checked up to where its account stood.
@@ -38,7 +37,7 @@ async def verify(
         for account in page.accounts:
             parts = max(-(-account.transaction_count // remembered), 1)
             for part in range(parts):
-                async for finding in _check(store, Audit(account, part, parts)):
+                async for finding in _check(store, History(account, part, parts)):
                     yield finding
             done += account.transaction_count
             progress(done, max(done, total))
@@ -47,10 +46,10 @@ async def verify(
             yield finding
 
 
-async def _check(store: Store, audit: Audit) -> AsyncIterator[Finding]:
-    account: Account = audit.account
-    async for transaction in newest_first(store, account):
-        for what in audit.look_at(transaction):
+async def _check(store: Store, history: History) -> AsyncIterator[Finding]:
+    account = history.account
+    async for transaction in oldest_first(store, account):
+        for what in history.add(transaction, encode_transaction(transaction)):
             yield Finding(account.user_id, transaction.transaction_id, what)
-    for what in audit.finish():
+    for what in history.finish():
         yield Finding(account.user_id, "", what)

@@ -112,6 +112,21 @@ class Store(Protocol):
         The time it takes depends on `limit` and not on the length of the history.
         """
 
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """Read the oldest transactions of a user with a sequence above `after`, oldest first.
+
+        `after` is 0 to 2^53. Returns `limit` (1 to MAX_PAGE) of them, or as many as there are.
+        So a history of any length can be read forward in little memory.
+        """
+
+    async def due(self, until_us: int, limit: int) -> Sequence[str]:
+        """Read to which users something is due, the one that is due for longest first.
+
+        Args:
+            until_us: The latest due time to look at, microseconds since 1970 UTC.
+            limit: Most users to return: 1 to MAX_PAGE.
+        """
+
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """Read all accounts in some order, about `limit` (1 to MAX_PAGE) at a time.
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.state import ReadSet, State, check_next, decide_group, recorded
+from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.interface import AccountPage
 
@@ -18,14 +18,16 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._state = State()
+        # The tail: user and sequence of each transaction, in the order in which it was committed.
+        self._changes: list[tuple[str, int]] = []
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
         """See Store."""
-        # Decided on a copy of what it reads: a rule that raises half-way leaves nothing behind.
-        outcomes = decide_group(self._state.select(ReadSet.of(commands)), commands, rule)
-        for transaction in recorded(outcomes):
-            self._state.apply(transaction)
-        return outcomes
+        # Decided on a copy of what it reads: a rule that raises half-way leaves nothing.
+        state = self._state.select(ReadSet.of(commands))
+        decided = decide_group(state, commands, rule)
+        self._keep(state, decided.entries)
+        return decided.outcomes
 
     async def account(self, user_id: str) -> Account:
         """See Store."""
@@ -47,6 +49,17 @@ class MemoryStore:
         charges = self._state.charges
         return [charges[user_id, one].transaction for one in range(newest, oldest, -1)]
 
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """See Store."""
+        last = min(after + limit, self._state.account(user_id).transaction_count)
+        charges = self._state.charges
+        return [charges[user_id, one].transaction for one in range(after + 1, last + 1)]
+
+    async def due(self, until_us: int, limit: int) -> Sequence[str]:
+        """See Store."""
+        found = sorted((due_us, user) for user, due_us in self._state.due.items() if due_us)
+        return [user_id for due_us, user_id in found if due_us <= until_us][:limit]
+
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See Store. The cursor is the last user id read."""
         users = sorted(self._state.accounts)
@@ -58,12 +71,15 @@ class MemoryStore:
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
         """See Store."""
-        check_next(self._state, transactions)
-        for transaction in transactions:
-            self._state.apply(transaction)
+        state = self._state.select(ReadSet.of_transactions(transactions))
+        self._keep(state, append_all(state, transactions))
 
     async def ping(self) -> None:
         """See Store. Memory is always there."""
 
     async def close(self) -> None:
         """See Store. There is nothing to let go of."""
+
+    def _keep(self, state: State, entries: Sequence[Entry]) -> None:
+        self._state.update(state)
+        self._changes += [(one.account.user_id, one.transaction.sequence) for one in entries]

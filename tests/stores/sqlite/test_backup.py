@@ -68,7 +68,7 @@ async def test_a_backup_that_fails_leaves_nothing_under_its_name(
     (tmp_path / "text").write_text("no database, but long enough to be read as one" * 100)
     for source, problem in (
         (tmp_path / "nowhere", "no ledger"),
-        (other, "no ledger that this version knows"),
+        (other, "the database of another program"),
         (tmp_path / "text", "could not be copied"),
     ):
         with pytest.raises(BackupError, match=problem):

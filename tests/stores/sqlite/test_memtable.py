@@ -2,7 +2,7 @@
 
 from entitlements_server.ledger.commands import Consume, Refund, TopUp
 from entitlements_server.ledger.state import State
-from entitlements_server.stores.sqlite.memtable import Segment
+from entitlements_server.stores.sqlite.memtable import POSITIONS_A_GROUP, Segment
 from support.histories import Ledger
 
 
@@ -10,9 +10,7 @@ def segment_of(ledger: Ledger) -> Segment:
     """All of a ledger, ready to be flushed."""
     segment = Segment()
     state = State()
-    for transaction in ledger.history:
-        state.apply(transaction)
-    segment.add(ledger.history, state, 1)
+    segment.add([state.apply(transaction) for transaction in ledger.history], state, 1)
     segment.sort()
     return segment
 
@@ -26,8 +24,11 @@ def test_batches_hold_every_transaction_once_in_the_order_of_users_and_histories
     while not segment.is_drained:
         batches.append(segment.take_batch(6))
     assert [len(one) for one in batches] == [6, 6, 6, 2]
-    places = [(one.user_id, one.sequence) for part in batches for one in part]
-    assert places == sorted((one.user_id, one.sequence) for one in ledger.history)
+    taken = [entry.transaction for batch in batches for _, entry in batch]
+    assert taken == sorted(ledger.history, key=lambda one: (one.user_id, one.sequence))
+    assert sorted(position for batch in batches for position, _ in batch) == list(
+        range(POSITIONS_A_GROUP, POSITIONS_A_GROUP + 20)
+    )
 
 
 def test_all_that_is_of_a_user_with_refunds_is_in_one_batch() -> None:

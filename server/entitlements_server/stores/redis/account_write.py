@@ -1,22 +1,22 @@
 """What a group writes for one user: how it is decided, and the redis command that stores it."""
 
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
-from entitlements_server.ledger.state import State
-from entitlements_server.ledger.values import Account, Kind, Transaction, sequence_of
-from entitlements_server.stores.redis.connection import COMMIT, Command
-from entitlements_server.stores.redis.prefetch import Prefetch
-from entitlements_server.stores.redis.schema import (
-    CHUNK,
-    UserKeys,
+from entitlements_server.ledger.state import Entry, State
+from entitlements_server.ledger.values import Account, Kind, sequence_of
+from entitlements_server.stores.redis.codec import (
     write_account,
+    write_change,
     write_refund,
     write_transaction,
 )
+from entitlements_server.stores.redis.connection import COMMIT
+from entitlements_server.stores.redis.prefetch import Prefetch
+from entitlements_server.stores.redis.schema import CHUNK, UserKeys
 from entitlements_server.stores.redis.topology import Request
 
 _LEASE_AFTER = 3
@@ -29,25 +29,22 @@ class Attempt:
 
     Attributes:
         write_id: Of this attempt, another one for each.
-        transactions: To be stored: the next ones of the user. Maybe none.
+        entries: To be stored: the next ones of the user. Maybe none.
         result: What to answer once they are.
         account: The account that follows.
-        state: Knows the charges that the transactions refund.
+        account_text: It as it will be stored.
+        state: Knows the charges that the transactions refund, and the due time if it changed.
     """
 
     write_id: str
-    transactions: Sequence[Transaction]
+    entries: Sequence[Entry]
     result: Any
     account: Account
+    account_text: bytes
     state: State
 
-    @property
-    def account_text(self) -> str:
-        """The account as it will be stored."""
-        return write_account(self.account, self.write_id)
 
-
-Decide = Callable[[State], tuple[Sequence[Transaction], Any]]
+Decide = Callable[[State], tuple[Sequence[Entry], Any]]
 """Decide for one user: return what to store, and what to answer once it is. Updates the state."""
 
 
@@ -64,7 +61,8 @@ class AccountWrite:
         done: The attempt that was stored, at the end.
         state: What the next decision is taken on; None has to be loaded.
         account: The account in it as it is stored.
-        unbound: The keys that the next decision takes to be unbound.
+        bindings: What the next decision takes each key to be bound to: a sequence, or 0 if to
+            none.
         optimistic: Whether that is a guess, which holds only if the script confirms it.
         doubtful: Attempts of which nobody knows whether they were stored.
         conflicts: How often it was decided in vain.
@@ -79,7 +77,7 @@ class AccountWrite:
     done: Attempt | None = None
     state: State | None = None
     account: bytes = b""
-    unbound: Sequence[str] = ()
+    bindings: Mapping[str, int] = field(default_factory=dict)
     optimistic: bool = False
     doubtful: list[Attempt] = field(default_factory=list)
     conflicts: int = 0
@@ -94,12 +92,12 @@ class AccountWrite:
         if account.transaction_count:
             self.state.accounts[account.user_id] = account
         self.account = text
-        self.unbound = self.names
+        self.bindings = dict.fromkeys(self.names, 0)
         self.optimistic = True
 
     def prefetch(self) -> Prefetch:
         """What to read instead of guessing."""
-        doubtful = [attempt.transactions[0].sequence for attempt in self.doubtful]
+        doubtful = [attempt.entries[0].transaction.sequence for attempt in self.doubtful]
         return Prefetch(self.keys, self.names, self.charges, doubtful)
 
     def take(self, prefetch: Prefetch) -> None:
@@ -110,54 +108,61 @@ class AccountWrite:
                 return
         self.state = prefetch.state
         self.account = prefetch.account
-        self.unbound = prefetch.unbound
+        self.bindings = prefetch.bindings
         self.optimistic = False
 
     def attempt(self) -> Attempt | None:
         """Decide. None if the guess it was decided on cannot be confirmed without writing."""
         assert self.state is not None
         state, self.state = self.state, None
-        transactions, result = self.decide(state)
-        if not transactions and self.optimistic:
+        entries, result = self.decide(state)
+        if not entries and self.optimistic:
             return None
         write_id = secrets.token_urlsafe(6)
         self.lease_id = self.lease_id or write_id
-        return Attempt(write_id, transactions, result, state.account(self.keys.user_id), state)
+        account = state.account(self.keys.user_id)
+        return Attempt(write_id, entries, result, account, write_account(account, write_id), state)
 
     def request(self, attempt: Attempt) -> Request:
         """The command that stores an attempt."""
-        keys, transactions = self.keys, attempt.transactions
-        bound: list[str | int] = []
+        keys, state = self.keys, attempt.state
+        transactions = [entry.transaction for entry in attempt.entries]
+        bound: dict[str, int] = {}
         refunds: dict[int, str] = {}
         for transaction in transactions:
             if transaction.binds_key:
-                bound += (transaction.idempotency_key, transaction.sequence)
+                bound[transaction.idempotency_key] = transaction.sequence
             if transaction.kind is Kind.REFUND:
                 charge_sequence = sequence_of(transaction.refunded_transaction_id)
                 assert charge_sequence is not None
-                charge = attempt.state.charges[keys.user_id, charge_sequence]
+                charge = state.charges[keys.user_id, charge_sequence]
                 assert charge.last_refund is not None
                 refunds[charge_sequence] = write_refund(
                     charge.refunded, charge.last_refund.sequence
                 )
-        pairs: list[str | int] = [text for item in refunds.items() for text in item]
         chunks: list[str] = []
-        rows: list[str | int] = []
-        for chunk, of_chunk in groupby(transactions, lambda one: (one.sequence - 1) // CHUNK):
-            texts = [write_transaction(transaction, attempt.write_id) for transaction in of_chunk]
+        rows: list[int | bytes] = []
+        for chunk, of_chunk in groupby(attempt.entries, _chunk_of):
+            texts = [write_transaction(entry, attempt.write_id) for entry in of_chunk]
             chunks.append(keys.chunk(chunk))
             rows += (len(texts), *texts)
-        command: Command = (
-            *(COMMIT, 5 + len(chunks)),
-            *(keys.accounts, keys.users, keys.bound, keys.refunds, keys.lease, *chunks),
-            *(keys.user_id, self.account, attempt.account_text),
-            *(self.lease_id, "1" if self.conflicts >= _LEASE_AFTER else ""),
-            len(self.unbound),
-            *self.unbound,
-            len(bound),
-            *bound,
-            len(pairs),
-            *pairs,
-            *rows,
+        fixed = (
+            *(keys.accounts, keys.users, keys.bound, keys.refunds),
+            *(keys.lease, keys.due, keys.changes),
         )
+        change = write_change(keys.user_id, transactions[0].sequence, transactions[-1].sequence)
+        command: list[str | int | bytes] = [COMMIT, len(fixed) + len(chunks), *fixed, *chunks]
+        command += (keys.user_id, self.account, attempt.account_text)
+        command += (self.lease_id, "1" if self.conflicts >= _LEASE_AFTER else "")
+        command += (state.due.get(keys.user_id, ""), change)
+        command += (*_listed(self.bindings), *_listed(bound), *_listed(refunds), *rows)
         return Request(keys.bucket, command)
+
+
+def _chunk_of(entry: Entry) -> int:
+    return (entry.transaction.sequence - 1) // CHUNK
+
+
+def _listed(pairs: Mapping[Any, Any]) -> list[Any]:
+    """Return keys and values as a list of the script: its length, then one after the other."""
+    return [2 * len(pairs), *(item for pair in pairs.items() for item in pair)]

@@ -6,14 +6,14 @@ from typing import Any
 
 from entitlements_server.ledger.state import State
 from entitlements_server.ledger.values import Charge, Transaction
-from entitlements_server.stores.redis.connection import Command, LostError
-from entitlements_server.stores.redis.schema import (
-    UserKeys,
+from entitlements_server.stores.redis.codec import (
     read_account,
     read_refund,
     read_transaction,
     write_id_of,
 )
+from entitlements_server.stores.redis.connection import Command, LostError
+from entitlements_server.stores.redis.schema import UserKeys
 
 
 def at(keys: UserKeys, sequence: int) -> Command:
@@ -36,7 +36,7 @@ class Prefetch:
         doubtful: Sequences of which to read only the write id.
         account: The account as it is stored, once read.
         write_ids: The write ids read, in the order of `doubtful`.
-        unbound: Which of `names` are not bound.
+        bindings: What each of `names` is bound to: a sequence, or 0 if to none.
         state: What was read, but the write ids.
     """
 
@@ -46,9 +46,8 @@ class Prefetch:
     doubtful: Sequence[int]
     account: bytes = b""
     write_ids: list[str] = field(default_factory=list)
-    unbound: list[str] = field(default_factory=list)
+    bindings: dict[str, int] = field(default_factory=dict)
     state: State = field(default_factory=State)
-    _bound: dict[str, int] = field(default_factory=dict)
     _refunds: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def first(self) -> list[Command]:
@@ -71,10 +70,7 @@ class Prefetch:
             self.state.accounts[account.user_id] = account
         if self.names:
             for name, sequence in zip(self.names, next(rest), strict=True):
-                if sequence is None:
-                    self.unbound.append(name)
-                else:
-                    self._bound[name] = int(sequence)
+                self.bindings[name] = int(sequence or 0)
         if self.charges:
             for sequence, refund in zip(self.charges, next(rest), strict=True):
                 if refund is not None:
@@ -93,11 +89,13 @@ class Prefetch:
         """
         user_id = self.keys.user_id
         rows: dict[int, Transaction] = {
-            sequence: read_transaction(user_id, sequence, row)
+            sequence: read_transaction(row)
             for sequence, row in zip(self._sequences(), replies, strict=True)
             if row is not None
         }
-        for name, sequence in self._bound.items():
+        for name, sequence in self.bindings.items():
+            if not sequence:
+                continue
             if sequence not in rows:
                 # Acknowledged data has gone since the first step: a failover, perhaps.
                 raise LostError(self.keys.user_id)
@@ -112,4 +110,4 @@ class Prefetch:
     def _sequences(self) -> list[int]:
         lasts = (last for _, last in self._refunds.values())
         charges = (sequence for sequence in self.charges if sequence >= 1)
-        return sorted({*self._bound.values(), *charges, *lasts})
+        return sorted({*filter(None, self.bindings.values()), *charges, *lasts})

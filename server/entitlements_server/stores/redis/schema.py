@@ -1,4 +1,4 @@
-"""What is stored under which key, and how it is written.
+"""What is stored under which key; `codec.py` says how it is written.
 
 Users are dealt into buckets. All keys of a bucket share one hash tag, so one slot of a cluster
 holds everything of a user and the list of users that it is in. The tag comes first in a key: what
@@ -10,15 +10,14 @@ braces a user id may have is of no matter.
     {<bucket>}:refunds:<user id>    hash     sequence of a charge -> refunded, newest refund
     {<bucket>}:history:<n>:<user id>  list  transactions n * CHUNK + 1 and up to CHUNK - 1 more
     {<bucket>}:lease:<user id>      string   which write goes first, for half a second
+    {<bucket>}:due                  zset     user id -> when something lapses, us since 1970 UTC
+    {<bucket>}:changes              list     the tail: sequences and user, in the order of writing
+    {<bucket>}:trimmed              string   how many entries of that list are gone; absent: none
     {<bucket>}:replication-barrier  string   for an instant: something for replicas to confirm
+    {ent:0}:format                  string   of the ledger, as major.minor
 """
 
 from binascii import crc32
-
-import msgspec
-
-from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.sqlite.codec import to_json
 
 BUCKETS = 1024
 """Into how many buckets users are dealt. It can never change for a ledger that exists."""
@@ -29,8 +28,8 @@ CHUNK = 1024
 TAGS = tuple(f"{{ent:{bucket}}}" for bucket in range(BUCKETS))
 """The hash tag of each bucket."""
 
-_IMPLIED = 2
-"""The first two columns of a row, user and sequence, follow from its key and index."""
+FORMAT_KEY = f"{TAGS[0]}:format"
+"""The format of the ledger: the highest minor version that has opened it."""
 
 
 def bucket_of(user_id: str) -> int:
@@ -48,6 +47,8 @@ class UserKeys:
         users: The users of the bucket.
         bound: The user's idempotency keys.
         refunds: What was refunded of the user's charges.
+        due: When something lapses next, of the users of the bucket.
+        changes: The tail of the bucket.
         lease: Which write goes first.
         replication_barrier: Something for replicas to confirm.
     """
@@ -57,6 +58,8 @@ class UserKeys:
         "accounts",
         "bound",
         "bucket",
+        "changes",
+        "due",
         "lease",
         "refunds",
         "replication_barrier",
@@ -72,6 +75,8 @@ class UserKeys:
         self.users = f"{tag}:users"
         self.bound = f"{tag}:keys:{user_id}"
         self.refunds = f"{tag}:refunds:{user_id}"
+        self.due = f"{tag}:due"
+        self.changes = f"{tag}:changes"
         self.lease = f"{tag}:lease:{user_id}"
         self.replication_barrier = f"{tag}:replication-barrier"
 
@@ -83,48 +88,3 @@ class UserKeys:
         """Return the chunk that holds a transaction, and the index in it."""
         number, index = divmod(sequence - 1, CHUNK)
         return self.chunk(number), index
-
-
-def write_account(account: Account, write_id: str) -> str:
-    """Write an account. The write id is another for each write: equal texts mean nothing changed."""
-    return (
-        f"{account.balance} {account.transaction_count} {account.create_time_us}"
-        f" {account.update_time_us} {write_id}"
-    )
-
-
-def read_account(user_id: str, text: bytes | None) -> Account:
-    """Read an account: an empty one if there is none."""
-    if not text:
-        return Account(user_id)
-    balance, count, created, updated, _ = text.split(b" ")
-    return Account(user_id, int(balance), int(count), int(created), int(updated))
-
-
-def write_transaction(transaction: Transaction, write_id: str) -> str:
-    """Write a transaction, with the id of the write that it is part of."""
-    return to_json((write_id, *msgspec.structs.astuple(transaction)[_IMPLIED:]))
-
-
-def read_transaction(user_id: str, sequence: int, text: bytes) -> Transaction:
-    """Read a transaction."""
-    return msgspec.convert([user_id, sequence, *msgspec.json.decode(text)[1:]], Transaction)
-
-
-def write_id_of(text: bytes | None) -> str:
-    """Return the write id of a written transaction, or '' if there is none."""
-    if not text:
-        return ""
-    write_id: str = msgspec.json.decode(text)[0]
-    return write_id
-
-
-def write_refund(refunded: int, last_sequence: int) -> str:
-    """Write what was refunded of a charge, and by which refund last."""
-    return f"{refunded} {last_sequence}"
-
-
-def read_refund(text: bytes) -> tuple[int, int]:
-    """Read what was refunded of a charge, and the sequence of the newest refund."""
-    refunded, last = text.split(b" ")
-    return int(refunded), int(last)

@@ -9,11 +9,11 @@ from redis.exceptions import ResponseError
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.ledger.state import (
+    Entry,
     ReadSet,
     State,
-    check_next,
+    append_all,
     decide_group,
-    recorded,
 )
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.account_cache import AccountCache
@@ -23,18 +23,13 @@ from entitlements_server.stores.interface import (
     StoreUnavailableError,
 )
 from entitlements_server.stores.redis.account_write import AccountWrite, Decide
+from entitlements_server.stores.redis.codec import read_account, read_transaction
 from entitlements_server.stores.redis.connection import Command as RedisCommand
 from entitlements_server.stores.redis.connection import DownError, LostError, UnfitError
+from entitlements_server.stores.redis.ledger_format import open_format
 from entitlements_server.stores.redis.prefetch import at
 from entitlements_server.stores.redis.reader import Reader
-from entitlements_server.stores.redis.schema import (
-    BUCKETS,
-    CHUNK,
-    TAGS,
-    UserKeys,
-    read_account,
-    read_transaction,
-)
+from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, TAGS, UserKeys
 from entitlements_server.stores.redis.topology import Cluster, Request, SingleServer, Topology
 from entitlements_server.stores.redis.url import RedisUrl, parse
 from entitlements_server.stores.redis.writer import Writer, unavailable
@@ -72,6 +67,10 @@ class RedisStore:
         store = cls(parsed)
         try:
             await store._topology.ping()
+            await open_format(store._topology)
+        except StoreConfigurationError:
+            await store.close()
+            raise
         except UnfitError as error:
             await store.close()
             raise StoreConfigurationError(str(error)) from error
@@ -124,29 +123,40 @@ class RedisStore:
             return None
         keys = UserKeys(user_id)
         (text,) = await self._reader.read([Request(keys.bucket, at(keys, sequence))])
-        return read_transaction(user_id, sequence, text) if text else None
+        return read_transaction(text) if text else None
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         """See Store."""
-        keys = UserKeys(user_id)
         newest = min(before - 1, (await self.account(user_id)).transaction_count)
-        oldest = max(newest - limit, 0) + 1
-        requests: list[Request] = []
-        starts: list[int] = []
-        for chunk in range((oldest - 1) // CHUNK, (newest - 1) // CHUNK + 1):
-            start = max(oldest, chunk * CHUNK + 1)
-            end = min(newest, (chunk + 1) * CHUNK)
-            first, last = (start - 1) % CHUNK, (end - 1) % CHUNK
-            requests.append(Request(keys.bucket, ("LRANGE", keys.chunk(chunk), first, last)))
-            starts.append(start)
-        replies = await self._reader.read(requests)
-        found = [
-            read_transaction(user_id, sequence, text)
-            for start, texts in zip(starts, replies, strict=True)
-            for sequence, text in enumerate(texts, start)
-        ]
+        found = await self._range(user_id, max(newest - limit, 0) + 1, newest)
         found.reverse()
         return found
+
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """See Store."""
+        newest = (await self.account(user_id)).transaction_count
+        return await self._range(user_id, after + 1, min(after + limit, newest))
+
+    async def due(self, until_us: int, limit: int) -> Sequence[str]:
+        """See Store. Asks every bucket."""
+        replies = await self._reader.read(
+            [
+                Request(
+                    bucket,
+                    (
+                        *("ZRANGEBYSCORE", f"{TAGS[bucket]}:due", "-inf", until_us),
+                        *("WITHSCORES", "LIMIT", 0, limit),
+                    ),
+                )
+                for bucket in range(BUCKETS)
+            ]
+        )
+        found = [
+            (int(due_us), user.decode())
+            for users in replies
+            for user, due_us in zip(users[::2], users[1::2], strict=True)
+        ]
+        return [user_id for _, user_id in sorted(found)[:limit]]
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See Store. The cursor is a bucket, and the last user id read in it, if any."""
@@ -171,7 +181,7 @@ class RedisStore:
         for write in writes:
             # Before any of them is stored, each has to be the next of its user.
             assert write.state is not None
-            check_next(write.state, by_user[write.keys.user_id])
+            append_all(write.state.copy(), by_user[write.keys.user_id])
         await self._write(writes)
 
     async def ping(self) -> None:
@@ -187,6 +197,18 @@ class RedisStore:
         await asyncio.gather(*self._writes, return_exceptions=True)
         await self._reader.close()
         await self._topology.close()
+
+    async def _range(self, user_id: str, oldest: int, newest: int) -> list[Transaction]:
+        """Read the transactions from one sequence to another, oldest first."""
+        keys = UserKeys(user_id)
+        requests: list[Request] = []
+        for chunk in range((oldest - 1) // CHUNK, (newest - 1) // CHUNK + 1):
+            start = max(oldest, chunk * CHUNK + 1)
+            end = min(newest, (chunk + 1) * CHUNK)
+            first, last = (start - 1) % CHUNK, (end - 1) % CHUNK
+            requests.append(Request(keys.bucket, ("LRANGE", keys.chunk(chunk), first, last)))
+        replies = await self._reader.read(requests)
+        return [read_transaction(text) for texts in replies for text in texts]
 
     async def _write(self, writes: Sequence[AccountWrite]) -> None:
         """Store what a group writes, and be waited for by `close`."""
@@ -248,9 +270,9 @@ class RedisStore:
 def _command_write(user_id: str, commands: Sequence[Command], rule: Rule) -> AccountWrite:
     """Make the write of the commands of a group that are about one user."""
 
-    def decide(state: State) -> tuple[Sequence[Transaction], Any]:
-        outcomes = decide_group(state, commands, rule)
-        return recorded(outcomes), outcomes
+    def decide(state: State) -> tuple[Sequence[Entry], Any]:
+        decided = decide_group(state, commands, rule)
+        return decided.entries, decided.outcomes
 
     return _write_of(user_id, ReadSet.of(commands), decide)
 
@@ -258,11 +280,8 @@ def _command_write(user_id: str, commands: Sequence[Command], rule: Rule) -> Acc
 def _appending(user_id: str, transactions: Sequence[Transaction]) -> AccountWrite:
     """Make a write that stores transactions as they are."""
 
-    def decide(state: State) -> tuple[Sequence[Transaction], Any]:
-        check_next(state, transactions)
-        for transaction in transactions:
-            state.apply(transaction)
-        return transactions, None
+    def decide(state: State) -> tuple[Sequence[Entry], Any]:
+        return append_all(state, transactions), None
 
     return _write_of(user_id, ReadSet.of_transactions(transactions), decide)
 

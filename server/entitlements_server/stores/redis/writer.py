@@ -20,8 +20,8 @@ from redis.exceptions import ResponseError
 from entitlements_server.ledger.values import Account
 from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.redis.account_write import AccountWrite, Attempt
+from entitlements_server.stores.redis.codec import read_account
 from entitlements_server.stores.redis.connection import Command, LostError
-from entitlements_server.stores.redis.schema import read_account
 from entitlements_server.stores.redis.topology import MisplacedError, Request, Topology
 
 log = structlog.get_logger()
@@ -110,7 +110,7 @@ class Writer:
             attempt = write.attempt() if write.state is not None else None
             if attempt is None:
                 pending.append(write)
-            elif attempt.transactions:
+            elif attempt.entries:
                 tried.append((write, attempt))
                 requests.append(write.request(attempt))
             elif self._confirm:
@@ -132,17 +132,17 @@ class Writer:
 
     def _take(self, write: AccountWrite, attempt: Attempt, reply: Any) -> None:
         if isinstance(reply, LostError):
-            if attempt.transactions:
+            if attempt.entries:
                 write.doubtful.append(attempt)
             _count_loss(write, reply)
         elif isinstance(reply, MisplacedError):
             _count_loss(write, reply)
         elif isinstance(reply, Exception):
             raise unavailable(reply) from reply
-        elif reply == STORED or not attempt.transactions:
+        elif reply == STORED or not attempt.entries:
             write.done = attempt
-            if attempt.transactions:
-                self._on_account(attempt.account, attempt.account_text.encode())
+            if attempt.entries:
+                self._on_account(attempt.account, attempt.account_text)
         elif reply == LEASED:
             write.conflicts += 1
         else:

@@ -13,8 +13,13 @@ from urllib.parse import quote
 
 import apsw
 
-from entitlements_server.stores.interface import BackupError, Progress, silent
-from entitlements_server.stores.sqlite.database import migrations
+from entitlements_server.stores.interface import (
+    BackupError,
+    Progress,
+    StoreConfigurationError,
+    silent,
+)
+from entitlements_server.stores.sqlite.file_format import format_of
 
 _PAGES = 1000
 _BUSY_MS = 5000
@@ -70,11 +75,12 @@ def _copy(ledger: Path, partial: Path, progress: Progress) -> None:
         closing(apsw.Connection(str(partial))) as target,
     ):
         source.set_busy_timeout(_BUSY_MS)
-        version = source.pragma("user_version")
-        if not 1 <= version <= len(migrations()):
-            raise BackupError(
-                f"{ledger} is no ledger that this version knows (schema version {version})."
-            )
+        try:
+            known = format_of(source, ledger)
+        except StoreConfigurationError as error:
+            raise BackupError(str(error)) from error
+        if known is None:
+            raise BackupError(f"There is no ledger in {ledger}: name the store of the server.")
         # A crash leaves no copy anyway, so the copy needs no journal of its own.
         target.pragma("journal_mode", "off")
         target.pragma("synchronous", "off")

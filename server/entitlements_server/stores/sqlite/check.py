@@ -17,14 +17,13 @@ def check_file(path: Path) -> Iterator[Finding]:
 
     The commit log must have been flushed: opening the store does that.
     """
-    try:
-        yield from _check_file(path)
-    except apsw.Error as error:
-        yield Finding("", "", f"SQLite cannot read it: {error}")
-
-
-def _check_file(path: Path) -> Iterator[Finding]:
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        yield from check_tables(connection)
+
+
+def check_tables(connection: apsw.Connection) -> Iterator[Finding]:
+    """Check the tables that a connection leads to. Yields what does not hold."""
+    try:
         for (line,) in connection.execute("PRAGMA quick_check(100)"):
             if line != "ok":
                 yield Finding("", "", f"SQLite finds it damaged: {line}")
@@ -33,3 +32,5 @@ def _check_file(path: Path) -> Iterator[Finding]:
                 continue
             for user_id, sequence, what in connection.execute(check.read_text("utf-8")):
                 yield Finding(user_id or "?", str(sequence), what)
+    except apsw.Error as error:
+        yield Finding("", "", f"SQLite cannot read it: {error}")

@@ -1,11 +1,36 @@
 """The newest part of a ledger, in memory: durable in the commit log, not in the tables yet."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
+from typing import TypeVar
 
-from entitlements_server.ledger.state import ReadSet, State
-from entitlements_server.ledger.values import Account, Charge, Transaction, sequence_of
+from entitlements_server.ledger.state import Entry, ReadSet, State
+from entitlements_server.ledger.values import Account, Charge, Transaction
+
+_Item = TypeVar("_Item")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+POSITIONS_A_GROUP = 4096
+"""Positions in the tail of changes that each group of the commit log has: more than it needs."""
+
+
+Change = tuple[int, Entry]
+"""A position in the tail of changes, and what was recorded there."""
+
+
+def numbered(position: int, items: Iterable[_Item]) -> Iterator[tuple[int, _Item]]:
+    """Give what a group of the commit log records its positions in the tail of changes."""
+    return enumerate(items, position * POSITIONS_A_GROUP)
+
+
+def by_user(changes: Iterable[Change]) -> list[Change]:
+    """Sort so that neighbours share pages; those of one user stay in order."""
+    return sorted(changes, key=_user_of)
+
+
+def _user_of(change: Change) -> str:
+    return change[1].account.user_id
 
 
 @dataclass(slots=True)
@@ -13,57 +38,70 @@ class Segment:
     """Transactions that are flushed together, and the state that they amount to.
 
     Attributes:
-        state: The newest accounts, keys and charges of the users in it.
-        transactions: In the order of the commit log; once sealed, sorted by user.
+        state: The newest accounts, keys, charges and due times of the users in it.
+        changes: In the order of the commit log; once sealed, sorted by user.
         taken: How many of the sorted ones were taken off to be flushed.
-        refunded: Users with refunds: all that is theirs is flushed at once.
+        whole: Users of whom everything is flushed at once: those with refunds or due times.
         position: Of its last group in the commit log.
     """
 
     state: State = field(default_factory=State)
-    transactions: list[Transaction] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
     taken: int = 0
-    refunded: set[str] = field(default_factory=set)
+    whole: set[str] = field(default_factory=set)
     position: int = 0
 
-    def add(self, transactions: Iterable[Transaction], state: State, position: int) -> None:
-        """Add a durable group and what it changed of `state`."""
-        mine = self.state
-        for transaction in transactions:
-            user_id = transaction.user_id
-            key = (user_id, transaction.sequence)
-            mine.accounts[user_id] = state.accounts[user_id]
-            mine.charges[key] = state.charges[key]
-            if transaction.binds_key:
-                mine.keys[user_id, transaction.idempotency_key] = transaction
-            refunded = sequence_of(transaction.refunded_transaction_id)
-            if refunded is not None:
-                mine.charges[user_id, refunded] = state.charges[user_id, refunded]
-                self.refunded.add(user_id)
-            self.transactions.append(transaction)
+    def add(self, entries: Sequence[Entry], state: State, position: int) -> None:
+        """Add a durable group, and the state that it was decided on and has led to."""
+        self.state.update(state)
+        for entry in entries:
+            if entry.transaction.refunded_transaction_id:
+                self.whole.add(entry.account.user_id)
+        self.whole.update(state.due)
+        self.changes += numbered(position, entries)
         self.position = position
 
     def sort(self) -> None:
         """Order by user; those of one user are in order already."""
-        self.transactions.sort(key=attrgetter("user_id"))
+        self.changes.sort(key=_user_of)
 
-    def take_batch(self, size: int) -> list[Transaction]:
-        """Take off the next `size` transactions, or more where refunds must not be split up."""
-        transactions = self.transactions
-        end = min(self.taken + size, len(transactions))
-        while end < len(transactions):
-            user_id = transactions[end].user_id
-            if user_id not in self.refunded or user_id != transactions[end - 1].user_id:
+    def take_batch(self, size: int) -> list[Change]:
+        """Take off the next `size` changes, or more where a user's must not be split up."""
+        changes = self.changes
+        end = min(self.taken + size, len(changes))
+        while end < len(changes):
+            user_id = _user_of(changes[end])
+            if user_id not in self.whole or user_id != _user_of(changes[end - 1]):
                 break
             end += 1
-        batch = transactions[self.taken : end]
+        batch = changes[self.taken : end]
         self.taken = end
         return batch
 
     @property
     def is_drained(self) -> bool:
         """Whether all of it was taken off."""
-        return self.taken == len(self.transactions)
+        return self.taken == len(self.changes)
+
+
+_NOTHING = State()
+
+
+def _take(
+    wanted: Iterable[_Key],
+    new: Mapping[_Key, _Value],
+    old: Mapping[_Key, _Value],
+    found: MutableMapping[_Key, _Value],
+) -> frozenset[_Key]:
+    """Put what is known of `wanted` into `found`, and return what is not."""
+    missing: list[_Key] = []
+    for key in wanted:
+        value = new.get(key) or old.get(key)
+        if value is None:
+            missing.append(key)
+        else:
+            found[key] = value
+    return frozenset(missing)
 
 
 class Memtable:
@@ -75,13 +113,13 @@ class Memtable:
 
     def __len__(self) -> int:
         old = self.sealed
-        unflushed = len(old.transactions) - old.taken if old else 0
-        return len(self.active.transactions) + unflushed
+        unflushed = len(old.changes) - old.taken if old else 0
+        return len(self.active.changes) + unflushed
 
     def seal(self) -> None:
         """Close the active segment, so that it can be flushed, and begin another."""
         assert self.sealed is None
-        # First the old one's place as sealed: another thread must find it at any moment.
+        # First the old one as sealed: another thread must find what is in it at any moment.
         self.sealed = self.active
         self.active = Segment()
         self.sealed.sort()
@@ -107,18 +145,18 @@ class Memtable:
             return self.sealed.state.charges.get(key)
         return found
 
+    def due(self) -> dict[str, int]:
+        """Return the next due time of each user for whom it changed within the memtable."""
+        sealed = self.sealed.state.due if self.sealed is not None else {}
+        return {**sealed, **self.active.state.due}
+
     def prefetch(self, read_set: ReadSet, state: State) -> ReadSet:
         """Put what is here of `read_set` into `state`, and return what is not here."""
-        accounts = {user_id: self.account(user_id) for user_id in read_set.users}
-        keys = {key: self.bound(key) for key in read_set.keys}
-        charges = {key: self.charge(key) for key in read_set.charges}
-        state.accounts.update({k: v for k, v in accounts.items() if v})
-        state.keys.update({k: v for k, v in keys.items() if v})
-        state.charges.update({k: v for k, v in charges.items() if v})
+        new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
         return ReadSet(
-            frozenset(k for k, v in accounts.items() if not v),
-            frozenset(k for k, v in keys.items() if not v),
-            frozenset(k for k, v in charges.items() if not v),
+            _take(read_set.users, new.accounts, old.accounts, state.accounts),
+            _take(read_set.keys, new.keys, old.keys, state.keys),
+            _take(read_set.charges, new.charges, old.charges, state.charges),
         )
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:

@@ -13,7 +13,7 @@ import structlog
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.state import ReadSet, State, recorded
+from entitlements_server.ledger.state import ReadSet, State
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.interface import (
@@ -22,7 +22,6 @@ from entitlements_server.stores.interface import (
     StoreConfigurationError,
     StoreUnavailableError,
 )
-from entitlements_server.stores.sqlite.check import check_file
 from entitlements_server.stores.sqlite.connections import Connections
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.memtable import Memtable
@@ -48,7 +47,6 @@ class SqliteStore:
     """A ledger file. Make one with `open`."""
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
-        self._path = path
         self._connections = Connections(path, vfs)
         self._lock = asyncio.Lock()
         self._memtable = Memtable()
@@ -119,6 +117,29 @@ class SqliteStore:
             return newest
         return newest + await self._read(lambda database: database.history(user_id, below, rest))
 
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """See Store."""
+        # The memtable first: what leaves it in the meantime is in the tables by then.
+        newest = self._memtable.history(user_id, after + limit + 1, limit)
+        if len(newest) < limit:
+            below = newest[-1].sequence if newest else after + limit + 1
+            flushed = await self._read(
+                lambda database: database.history_after(user_id, after, limit)
+            )
+            newest += [one for one in reversed(flushed) if one.sequence < below]
+        newest.reverse()
+        return [one for one in newest if one.sequence > after]
+
+    async def due(self, until_us: int, limit: int) -> Sequence[str]:
+        """See Store."""
+        # The memtable first: what leaves it in the meantime is in the tables by then.
+        newest = self._memtable.due()
+        flushed = await self._read(lambda database: database.due(until_us, limit + len(newest)))
+        found = {user_id: due_us for due_us, user_id in flushed}
+        found.update(newest)
+        due = sorted((due_us, user) for user, due_us in found.items() if 0 < due_us <= until_us)
+        return [user_id for _, user_id in due[:limit]]
+
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See Store. The cursor is the last user id read."""
 
@@ -143,7 +164,7 @@ class SqliteStore:
     async def self_check(self) -> Sequence[Finding]:
         """See SupportsSelfCheck."""
         await self._exclusively(self._flush_all)
-        return await asyncio.to_thread(lambda: list(check_file(self._path)))
+        return await self._connections.read(lambda database: database.check())
 
     async def ping(self) -> None:
         """See Store."""
@@ -191,21 +212,21 @@ class SqliteStore:
         cached = {user_id: account for user_id, account in found.items() if account}
         state.accounts.update(cached)
         read_set = ReadSet(read_set.users - cached.keys(), read_set.keys, read_set.charges)
-        outcomes, position = await self._connections.write(
+        decided, position = await self._connections.write(
             lambda database: commit(database, commands, rule, state, read_set)
         )
-        transactions = recorded(outcomes)
-        if transactions:
-            self._memtable.active.add(transactions, state, position)
-            for user_id in {transaction.user_id for transaction in transactions}:
+        entries = decided.entries
+        if entries:
+            self._memtable.active.add(entries, state, position)
+            for user_id in {entry.account.user_id for entry in entries}:
                 self._cache.put(user_id, state.accounts[user_id])
-            self._flush_if_due(2 * len(transactions))
-        return outcomes
+            self._flush_if_due(2 * len(entries))
+        return decided.outcomes
 
     def _flush_if_due(self, size: int) -> None:
         """Flush a batch after the next group, if a segment is due."""
         memtable = self._memtable
-        if memtable.sealed is None and len(memtable.active.transactions) >= SEGMENT_SIZE:
+        if memtable.sealed is None and len(memtable.active.changes) >= SEGMENT_SIZE:
             memtable.seal()
         idle = self._flushing is None or self._flushing.done()
         if memtable.sealed is not None and idle:
@@ -215,11 +236,11 @@ class SqliteStore:
         segment = self._memtable.sealed
         if segment is None or not self._connections.is_open:
             return
-        transactions = segment.take_batch(size)
+        changes = segment.take_batch(size)
         last = segment.is_drained
 
         def work(database: Database) -> None:
-            database.flush_unsynced(transactions, segment.state)
+            database.flush_unsynced(changes, segment.state)
             if last:
                 database.trim_log(segment.position)
             database.checkpoint_if_due()
@@ -243,7 +264,7 @@ class SqliteStore:
             if not self._connections.is_open:
                 raise StoreUnavailableError("The commit log could not be flushed.")
             if self._memtable.sealed is None:
-                if not self._memtable.active.transactions:
+                if not self._memtable.active.changes:
                     return
                 self._memtable.seal()
             self._flushing = asyncio.ensure_future(self._flush_batch(SEGMENT_SIZE))
@@ -258,7 +279,7 @@ class SqliteStore:
 
         The caller holds the lock.
         """
-        # A batch of the old log must not meet the new one, whose positions begin at 1 again.
+        # A batch of the old log must not meet the new one, whose state is read from the file.
         await self._flush_finished()
         try:
             # Without making a file: where the ledger is gone, an empty one must not take its place.

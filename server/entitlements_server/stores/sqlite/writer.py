@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.state import ReadSet, State, check_next, decide_group, recorded
+from entitlements_server.ledger.decide import Rule
+from entitlements_server.ledger.state import (
+    Decided,
+    ReadSet,
+    State,
+    append_all,
+    decide_group,
+)
 from entitlements_server.ledger.values import Transaction
 from entitlements_server.stores.sqlite.database import Database
+from entitlements_server.stores.sqlite.memtable import Change, by_user, numbered
 from entitlements_server.stores.sqlite.wal_rewrite import rewrite_wal
 
 
@@ -24,18 +31,20 @@ def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
     try:
         database.migrate(path)
         database.checkpoint()
-        position, transactions = database.read_log()
+        groups = database.read_log()
+        logged = [transaction for _, transactions in groups for transaction in transactions]
         state = State()
-        database.prefetch(ReadSet.of_transactions(transactions), state)
-        fresh = [
-            transaction
-            for transaction in transactions
-            if transaction.sequence > state.account(transaction.user_id).transaction_count
-        ]
-        for transaction in fresh:
-            state.apply(transaction)
-        database.flush(_by_user(fresh), state)
-        database.trim_log(position)
+        database.prefetch(ReadSet.of_transactions(logged), state)
+        fresh: list[Change] = []
+        for position, transactions in groups:
+            fresh += [
+                (at, state.apply(transaction))
+                for at, transaction in numbered(position, transactions)
+                if transaction.sequence > state.account(transaction.user_id).transaction_count
+            ]
+        database.flush(by_user(fresh), state)
+        if groups:
+            database.trim_log(groups[-1][0])
     except BaseException:
         database.close()
         raise
@@ -44,7 +53,7 @@ def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
 
 def commit(
     writer: Database, commands: Sequence[Command], rule: Rule, state: State, read_set: ReadSet
-) -> tuple[list[Outcome], int]:
+) -> tuple[Decided, int]:
     """Prefetch what is still unknown, decide, and make it durable.
 
     Args:
@@ -55,17 +64,16 @@ def commit(
         read_set: What is not known yet.
 
     Returns:
-        The outcomes, and the position in the commit log: 0 if nothing was recorded.
+        What was decided, and the position in the commit log: 0 if nothing was recorded.
     """
     if read_set.users or read_set.keys or read_set.charges:
         writer.prefetch(read_set, state)
-    outcomes = decide_group(state, commands, rule)
-    transactions = recorded(outcomes)
-    if not transactions:
-        return outcomes, 0
-    position = writer.append_log(transactions)
+    decided = decide_group(state, commands, rule)
+    if not decided.entries:
+        return decided, 0
+    position = writer.append_log([entry.stored for entry in decided.entries])
     writer.checkpoint_if_due()
-    return outcomes, position
+    return decided, position
 
 
 def append(writer: Database, transactions: Sequence[Transaction]) -> None:
@@ -76,13 +84,7 @@ def append(writer: Database, transactions: Sequence[Transaction]) -> None:
     """
     state = State()
     writer.prefetch(ReadSet.of_transactions(transactions), state)
-    check_next(state, transactions)
-    for transaction in transactions:
-        state.apply(transaction)
-    writer.flush(_by_user(transactions), state)
+    entries = append_all(state, transactions)
+    position = writer.take_position(len(entries))
+    writer.flush(by_user(numbered(position, entries)), state)
     writer.checkpoint_if_due()
-
-
-def _by_user(transactions: Sequence[Transaction]) -> list[Transaction]:
-    """Sort so that neighbours share pages."""
-    return sorted(transactions, key=lambda one: (one.user_id, one.sequence))

@@ -1,8 +1,6 @@
--- ?1: [user id, sequence of the charge, refunded so far, sequence of the newest refund].
-INSERT INTO refunds
-SELECT a.number, r.value ->> 1, r.value ->> 2, r.value ->> 3
-FROM json_each(?1) AS r
-CROSS JOIN accounts AS a ON a.user_id = r.value ->> 0
+-- ?1: [account, sequence of the charge, refunded so far, sequence of the newest refund].
+INSERT INTO refunds (account, charge_sequence, refunded, last_sequence)
+SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?1)
 WHERE true
 ON CONFLICT (account, charge_sequence) DO UPDATE SET
     refunded = excluded.refunded,

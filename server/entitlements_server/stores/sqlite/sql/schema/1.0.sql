@@ -1,5 +1,8 @@
+-- Values are stored as ledger/encoding.py writes them, in columns called `stored`. The other columns
+-- are what statements look for. A later version adds columns with defaults, and tables.
+
 -- The commit log: groups that are not flushed yet, one row each, all that a commit writes.
--- `transactions` is a JSON array of rows as `codec.py` orders them.
+-- `transactions` is a JSON array of stored transactions.
 CREATE TABLE commit_log (
     position INTEGER PRIMARY KEY,
     transactions TEXT NOT NULL
@@ -9,29 +12,15 @@ CREATE TABLE commit_log (
 CREATE TABLE accounts (
     number INTEGER PRIMARY KEY,
     user_id TEXT NOT NULL UNIQUE,
-    balance INTEGER NOT NULL,
     transaction_count INTEGER NOT NULL,
-    create_time_us INTEGER NOT NULL,
-    update_time_us INTEGER NOT NULL
+    stored TEXT NOT NULL
 ) STRICT;
 
--- The histories. `account` is accounts.number.
+-- The histories. `account` is accounts.number, here and below.
 CREATE TABLE transactions (
     account INTEGER NOT NULL,
     sequence INTEGER NOT NULL,
-    kind INTEGER NOT NULL,
-    status INTEGER NOT NULL,
-    feature TEXT NOT NULL,
-    cost INTEGER NOT NULL,
-    amount INTEGER NOT NULL,
-    balance_after INTEGER NOT NULL,
-    create_time_us INTEGER NOT NULL,
-    event_id TEXT NOT NULL,
-    idempotency_key TEXT NOT NULL,
-    reason TEXT NOT NULL,
-    refunded_transaction_id TEXT NOT NULL,
-    caller TEXT NOT NULL,
-    catalogue_version TEXT NOT NULL,
+    stored TEXT NOT NULL,
     PRIMARY KEY (account, sequence)
 ) STRICT, WITHOUT ROWID;
 
@@ -51,3 +40,18 @@ CREATE TABLE refunds (
     last_sequence INTEGER NOT NULL,
     PRIMARY KEY (account, charge_sequence)
 ) STRICT, WITHOUT ROWID;
+
+-- When something of an account lapses next, microseconds since 1970 UTC. Most accounts have no row.
+CREATE TABLE due_times (
+    account INTEGER PRIMARY KEY,
+    due_us INTEGER NOT NULL
+) STRICT;
+CREATE INDEX due_times_in_order ON due_times (due_us);
+
+-- The tail: what was recorded, in the order in which it was committed. A position is that of the
+-- group in the commit log, times 4096, and the index in the group.
+CREATE TABLE changes (
+    position INTEGER PRIMARY KEY,
+    account INTEGER NOT NULL,
+    sequence INTEGER NOT NULL
+) STRICT;
