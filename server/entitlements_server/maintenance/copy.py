@@ -80,6 +80,11 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
         there = await _gather(lambda one: target.account(one.user_id), page)
         batch: list[Transaction] = []
         missing: list[tuple[Account, int]] = []
+        if any(account.carried for account in page):
+            raise CopyError(
+                "A newer version has written to the source, and this one cannot derive all that it"
+                " keeps in an account: nothing more was copied. Copy with the newer version."
+            )
         for account, arrived in zip(page, there, strict=True):
             if arrived.transaction_count > account.transaction_count:
                 raise _differs(account.user_id)
