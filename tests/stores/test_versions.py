@@ -127,8 +127,8 @@ async def test_a_server_that_runs_during_an_upgrade_does_not_write_over_what_it_
         await record(running, TopUp(user_id="ada", amount=1))
     with pytest.raises(StoreUnavailableError, match="replace this server"):
         await running.account("ada")
+    [made] = await running.history_after("bob", 0, 1)
     with pytest.raises(StoreUnavailableError):
-        [made] = await running.history_after("bob", 0, 1)
         await running.append([replace(made, user_id="ada", sequence=3, balance_after=20)])
     await running.close()
     assert newer("2.0", one_server.url, "read") == upgraded
