@@ -80,11 +80,7 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
         there = await _gather(lambda one: target.account(one.user_id), page)
         batch: list[Transaction] = []
         missing: list[tuple[Account, int]] = []
-        if any(account.carried for account in page):
-            raise CopyError(
-                "A newer version has written to the source, and this one cannot derive all that it"
-                " keeps in an account: nothing more was copied. Copy with the newer version."
-            )
+        _require_derivable(page)
         for account, arrived in zip(page, there, strict=True):
             if arrived.transaction_count > account.transaction_count:
                 raise _differs(account.user_id)
@@ -111,6 +107,15 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
             appended, done = appended + len(batch), done + len(batch)
         progress(done, total)
     return appended
+
+
+def _require_derivable(accounts: Sequence[Account]) -> None:
+    """An account is not copied but follows from its transactions, by rules that have to be known."""
+    if any(account.carried for account in accounts):
+        raise CopyError(
+            "A newer version has written to the source, and this one cannot derive all that it"
+            " keeps in an account: nothing more was copied. Copy with the newer version."
+        )
 
 
 async def _append(target: Store, transactions: Sequence[Transaction]) -> None:
