@@ -90,6 +90,15 @@ def test_a_field_that_is_its_default_is_not_stored_however_it_was_made() -> None
         assert "7" not in members(encode_transaction(replace(TRANSACTION, cost=zero)))
 
 
+@pytest.mark.parametrize("value", [Transaction, Account])
+def test_every_default_is_empty_or_zero_for_only_those_are_told_from_what_is_set(
+    value: Any,
+) -> None:
+    """A default is recognised as the very object, and Python has each of these just once."""
+    defaults = [one.default for one in fields(value) if one.default is not msgspec.NODEFAULT]
+    assert {repr(default) for default in defaults} <= {"0", "''", "b''"}
+
+
 def test_a_transaction_with_members_of_a_newer_version_is_carried_to_the_byte() -> None:
     stored = encode_transaction(TRANSACTION)
     newer = stored.replace(b',"2":', b',"60":["a",1.50,{"b":"\\u0007"}],"2":')[:-1] + b',"61":"x"}'

@@ -108,6 +108,7 @@ def test_a_history_follows_from_any_part_of_it(history: list[Transaction], known
         (3, {"sequence": 3}, "its sequence should be 4"),
         (3, {"balance_after": 9}, "the balance before it is 7, not 8"),
         (3, {"create_time_us": 1}, "older than the one before it"),
+        (3, {"salt": "x"}, "only the first transaction may have one"),
         (3, {"idempotency_key": "k-1"}, "its key 'k-1' is bound already"),
         (3, {"refunded_transaction_id": "2-abc"}, "a refund, and nothing else, names a charge"),
         (2, {"refunded_transaction_id": ""}, "a refund, and nothing else, names a charge"),

@@ -84,6 +84,8 @@ async def test_what_a_newer_minor_version_added_survives_being_read_and_written_
         assert await findings(store) == []
 
     await on(url, write)
+    between = newer("1.1", url, "read")
+    assert (between["balance"], between["tier"], between["findings"]) == (11, "Ada ☕", [])
     second = newer("1.1", url, "write")
     assert (second["balance"], second["tier"], second["findings"]) == (21, "Ada ☕", [])
     assert second["made"] == [MINT, PLAIN, MINT]

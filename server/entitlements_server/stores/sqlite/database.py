@@ -174,7 +174,7 @@ class Database:
 
         Args:
             changes: Sorted by user and sequence, so that neighbours share pages. Of a user
-                with refunds or a new due time, all that there are.
+                with refunds, all that there are.
             state: What these and later ones amount to: the charges refunded, and the due times.
         """
         entries = [entry for _, entry in changes]

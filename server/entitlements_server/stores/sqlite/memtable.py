@@ -41,14 +41,14 @@ class Segment:
         state: The newest accounts, keys, charges and due times of the users in it.
         changes: In the order of the commit log; once sealed, sorted by user.
         taken: How many of the sorted ones were taken off to be flushed.
-        whole: Users of whom everything is flushed at once: those with refunds or due times.
+        refunded: Users with refunds: all that is theirs is flushed at once.
         position: Of its last group in the commit log.
     """
 
     state: State = field(default_factory=State)
     changes: list[Change] = field(default_factory=list)
     taken: int = 0
-    whole: set[str] = field(default_factory=set)
+    refunded: set[str] = field(default_factory=set)
     position: int = 0
 
     def add(self, entries: Sequence[Entry], state: State, position: int) -> None:
@@ -56,8 +56,7 @@ class Segment:
         self.state.update(state)
         for entry in entries:
             if entry.transaction.refunded_transaction_id:
-                self.whole.add(entry.account.user_id)
-        self.whole.update(state.due)
+                self.refunded.add(entry.account.user_id)
         self.changes += numbered(position, entries)
         self.position = position
 
@@ -66,12 +65,12 @@ class Segment:
         self.changes.sort(key=_user_of)
 
     def take_batch(self, size: int) -> list[Change]:
-        """Take off the next `size` changes, or more where a user's must not be split up."""
+        """Take off the next `size` changes, or more where refunds must not be split up."""
         changes = self.changes
         end = min(self.taken + size, len(changes))
         while end < len(changes):
             user_id = _user_of(changes[end])
-            if user_id not in self.whole or user_id != _user_of(changes[end - 1]):
+            if user_id not in self.refunded or user_id != _user_of(changes[end - 1]):
                 break
             end += 1
         batch = changes[self.taken : end]
