@@ -52,7 +52,7 @@ class Recorded(Struct, frozen=True, gc=False):
     @property
     def transactions(self) -> tuple[Transaction, ...]:
         """All that is recorded, in order."""
-        return (*self.settlements, self.transaction)
+        return (*self.settlements, self.transaction) if self.settlements else (self.transaction,)
 
 
 class Replayed(Struct, frozen=True, gc=False):

@@ -163,8 +163,9 @@ class State:
         """
         user_id = transaction.user_id
         before = self.account(user_id)
-        assert transaction.sequence == before.transaction_count + 1
-        assert transaction.balance_before == before.balance
+        sequence = transaction.sequence
+        assert sequence == before.transaction_count + 1
+        assert transaction.balance_after - transaction.amount == before.balance
         stored = encode_transaction(transaction)
         account = account_after(before, transaction, stored)
         self.accounts[user_id] = account
@@ -172,7 +173,7 @@ class State:
             self.due[user_id] = account.due_us
         if transaction.binds_key:
             self.keys[user_id, transaction.idempotency_key] = transaction
-        self.charges[user_id, transaction.sequence] = Charge(transaction)
+        self.charges[user_id, sequence] = Charge(transaction)
         if transaction.kind is _REFUND:
             charge = self.charge(user_id, transaction.refunded_transaction_id)
             assert charge is not None

@@ -98,7 +98,7 @@ class SqliteStore:
 
     def known_account(self, user_id: str) -> Account | None:
         """See Store."""
-        return self._cache.get(user_id) or self._memtable.account(user_id)
+        return self._memtable.account(user_id) or self._cache.get(user_id)
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
@@ -218,8 +218,6 @@ class SqliteStore:
         entries = decided.entries
         if entries:
             self._memtable.active.add(entries, state, position)
-            for user_id in {entry.account.user_id for entry in entries}:
-                self._cache.put(user_id, state.accounts[user_id])
             self._flush_if_due(2 * len(entries))
         return decided.outcomes
 
@@ -253,6 +251,9 @@ class SqliteStore:
             # the next call does, flushes the whole commit log.
             self._connections.drop()
             return
+        # From now on it is the cache that knows them. Until the last batch the memtable comes first.
+        for user_id, account in {one.account.user_id: one.account for _, one in changes}.items():
+            self._cache.put(user_id, account)
         if last:
             self._memtable.sealed = None
             self._epoch += 1
@@ -298,7 +299,7 @@ class SqliteStore:
         return await self._connections.read(work)
 
     def _known_account(self, user_id: str) -> Account | None:
-        return self._cache.get(user_id) or self._memtable.account(user_id)
+        return self._memtable.account(user_id) or self._cache.get(user_id)
 
 
 async def _nothing() -> None:
