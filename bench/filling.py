@@ -1,4 +1,4 @@
-"""Fills a ledger by calls to a server: accounts with tokens, and a history of any length."""
+"""Fills a ledger through the store port: accounts with tokens, and a history of any length."""
 
 import asyncio
 import time
@@ -6,17 +6,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
 
-import grpc
-from servers import serving
-from users import FIRST_KEY, TOKENS, USERS, user_id
+from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.ledger.decide import new_salt
+from entitlements_server.ledger.values import Kind, Status, Transaction
+from entitlements_server.stores.sqlite import SqliteStore
 
-from entitlements.v1 import entitlement_service_pb2 as pb
-from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
+USERS = 10_000
+FIRST_KEY = "first"
+"""Key of a charge for `full_distribution` that every user has."""
 
-_BATCH = 1000
-_BATCHES_IN_FLIGHT = 3
-_TOP_UPS_IN_FLIGHT = 128
-_FEATURE = "full_distribution"
+_TOKENS = 10**9
+_BATCH = 20_000
+
+
+def user_id(number: int) -> str:
+    """Name a user."""
+    return f"user-{number:05}"
 
 
 async def fill(path: Path, stored: int, advance: Callable[[int], None]) -> float:
@@ -25,69 +30,71 @@ async def fill(path: Path, stored: int, advance: Callable[[int], None]) -> float
     Args:
         path: Absolute path of a file that is not there yet.
         stored: How many transactions; each user has a top-up and a charge even at 0.
-        advance: Told of each call how many transactions it stored.
+        advance: Told of each batch how many transactions it stored.
 
     Returns:
         The seconds that it took.
     """
     begin = time.monotonic()
-    # Calls of a second each are no reason to refuse any.
-    async with (
-        serving(f"sqlite://{path}", "--log-level", "error") as server,
-        grpc.aio.insecure_channel(server.address, [("grpc.max_receive_message_length", -1)]) as it,
-    ):
-        await fund(EntitlementServiceStub(it), USERS, advance)
-        await _charge(EntitlementServiceStub(it), max(stored // USERS, 2) - 1, advance)
+    store = await SqliteStore.open(path)
+    storing: asyncio.Task[None] | None = None
+    for batch in _batches(max(stored // USERS, 2)):
+        # The next batch is made while the one before is being stored.
+        if storing is not None:
+            await storing
+        storing = asyncio.create_task(store.append(batch))
+        await asyncio.sleep(0)
+        advance(len(batch))
+    assert storing is not None
+    await storing
+    await store.close()
     return time.monotonic() - begin
 
 
-async def fund(stub: EntitlementServiceStub, users: int, advance: Callable[[int], None]) -> None:
-    """Give tokens to so many users."""
-    numbers = iter(range(users))
-
-    async def top_up() -> None:
-        for number in numbers:
-            await stub.TopUp(
-                pb.TopUpRequest(user_id=user_id(number), amount=TOKENS, reason="filled")
-            )
-            advance(1)
-
-    await asyncio.gather(*(top_up() for _ in range(_TOP_UPS_IN_FLIGHT)))
-
-
-async def _charge(stub: EntitlementServiceStub, each: int, advance: Callable[[int], None]) -> None:
-    batches = _batches(each)
-
-    async def charge() -> None:
-        for requests in batches:
-            response = await stub.BatchConsume(pb.BatchConsumeRequest(requests=requests))
-            for result in response.results:
-                if result.HasField("error"):
-                    raise SystemExit(f"The ledger can't be filled: {result.error.message}")
-            advance(len(requests))
-
-    await asyncio.gather(*(charge() for _ in range(_BATCHES_IN_FLIGHT)))
-
-
-def _batches(each: int) -> Iterator[list[pb.ConsumeRequest]]:
-    batch: list[pb.ConsumeRequest] = []
-    for request in _charges(each):
-        batch.append(request)
-        if len(batch) == _BATCH:
+def _batches(each: int) -> Iterator[list[Transaction]]:
+    batch: list[Transaction] = []
+    for number in range(USERS):
+        batch += _history(user_id(number), each, Random(number))
+        if len(batch) >= _BATCH:
             yield batch
             batch = []
-    if batch:
-        yield batch
+    yield batch
 
 
-def _charges(each: int) -> Iterator[pb.ConsumeRequest]:
-    """Make everyone's charges, user after user: one under FIRST_KEY, the others under random keys."""
-    random = Random(1)
-    for number in range(USERS):
-        for index in range(each):
-            yield pb.ConsumeRequest(
-                user_id=user_id(number),
-                feature=_FEATURE,
-                event_id=f"event-{index}" if index else "",
-                idempotency_key=f"{random.getrandbits(128):032x}" if index else FIRST_KEY,
-            )
+def _history(user: str, length: int, chance: Random) -> list[Transaction]:
+    """Make one user's history: a top-up and charges with random keys."""
+    version = BUILT_IN.version
+    feature = BUILT_IN.feature("full_distribution")
+    begin_us = 1_700_000_000_000_000
+    history = [
+        Transaction(
+            1,
+            Kind.TOP_UP,
+            Status.SUCCESS,
+            amount=_TOKENS,
+            balance_after=_TOKENS,
+            create_time_us=begin_us,
+            catalogue_version=version,
+            user_id=user,
+            reason="filled",
+            salt=new_salt(),
+        )
+    ]
+    history += [
+        Transaction(
+            sequence,
+            Kind.CONSUME,
+            Status.SUCCESS,
+            feature.feature,
+            feature.cost,
+            -feature.cost,
+            _TOKENS - feature.cost * (sequence - 1),
+            begin_us + sequence,
+            event_id="" if sequence == 2 else f"event-{sequence}",
+            catalogue_version=version,
+            user_id=user,
+            idempotency_key=FIRST_KEY if sequence == 2 else f"{chance.getrandbits(128):032x}",
+        )
+        for sequence in range(2, length + 1)
+    ]
+    return history

@@ -21,17 +21,17 @@ from entitlements_server.api.translate import (
     put_transaction,
 )
 from entitlements_server.engine import MAX_GROUP
-from entitlements_server.ledger.arguments import check_id
 from entitlements_server.ledger.catalogue import Catalogue, Feature, access
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Refused, Replayed, denial
+from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
 from entitlements_server.ledger.errors import (
     InvalidFieldError,
     LedgerError,
     TransactionNotFoundError,
 )
+from entitlements_server.ledger.validation import check_id
 from entitlements_server.ledger.values import Account, sequence_of
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 
 _Response = TypeVar("_Response", bound=Message)
 _Written = TypeVar(
@@ -110,7 +110,7 @@ class Servicer:
             rest = iter(outcomes)
             response = pb.BatchConsumeResponse()
             for attempt in attempts:
-                outcome = Refused(attempt) if isinstance(attempt, LedgerError) else next(rest)
+                outcome = Rejected(attempt) if isinstance(attempt, LedgerError) else next(rest)
                 _put_result(response.results.add(), outcome)
             return response
 
@@ -237,7 +237,7 @@ def _set_balance_response(outcomes: Sequence[Outcome]) -> pb.SetBalanceResponse:
 
 def _put_outcome(response: _Written, outcome: Outcome) -> _Written:
     """Write the transaction of an outcome and whether it is a replay, or raise its error."""
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Rejected):
         raise outcome.error
     denied = denial(outcome.transaction)
     if denied is not None:
