@@ -30,12 +30,12 @@ from sides import OFF, Side, empty_server
 from users import MANY
 from workloads import CONSUME, GRPC_AIO, HOT_USER, Workload
 
-from entitlements_server.care.copying import copy as copy_ledger
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
 from entitlements_server.ledger.decide import Recorded
 from entitlements_server.ledger.values import Transaction
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.port import Store
+from entitlements_server.maintenance.copy import copy as copy_ledger
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import Store
 
 # The trials are those of the tests, only longer.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -202,14 +202,14 @@ def copy(
 async def _copy(source_url: str, target_url: str) -> None:
     source, target = await open_store(source_url), await open_store(target_url)
     begin = time.monotonic()
-    ends: dict[str, float] = {}
+    ends: list[float] = []
 
-    def step(what: str, done: int, total: int) -> None:
+    def copying_ended(done: int, total: int) -> None:
         if done == total:
-            ends.setdefault(what, time.monotonic())
+            ends.append(time.monotonic())
 
-    copied = await copy_ledger(source, target, resume=False, step=step)
-    copying, verifying = ends["copying"] - begin, time.monotonic() - ends["copying"]
+    copied = await copy_ledger(source, target, resume=False, copying=copying_ended)
+    copying, verifying = ends[0] - begin, time.monotonic() - ends[0]
     console.print(
         f"{source_url.partition(':')[0]} to {target_url.partition(':')[0]}: {copied},"
         f" {copied.appended / copying:,.0f} transactions/s copied,"

@@ -1,6 +1,6 @@
 """Denied, topped up, charged, retried under the same key, and failed work given back.
 
-Needs a service on a ledger that ada has not used yet: `make run` in another terminal.
+ReadSet a service on a ledger that ada has not used yet: `make run` in another terminal.
 """
 
 from contextlib import suppress

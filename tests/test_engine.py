@@ -8,7 +8,7 @@ from entitlements_server.engine import ENOUGH, MAX_GROUP, Engine, OverloadedErro
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.ledger.commands import Consume, TopUp
 from entitlements_server.ledger.decide import Recorded
-from entitlements_server.stores.port import StoreUnavailableError
+from entitlements_server.stores.interface import StoreUnavailableError
 from support.stores import FailingStore, GatedStore
 
 ONE = TopUp(user_id="ada", amount=1)

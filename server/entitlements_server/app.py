@@ -24,7 +24,7 @@ from entitlements_server.instrumentation import engine_observer, tracing_of
 from entitlements_server.instrumentation.metrics import Metrics, MetricsListenError
 from entitlements_server.instrumentation.native_log import NativeLog
 from entitlements_server.settings import Settings, SettingsError
-from entitlements_server.stores.opening import open_store
+from entitlements_server.stores.factory import open_store
 from entitlements_server.transport.address import ListenError, require_safe
 from entitlements_server.transport.opening import open_transport
 from entitlements_server.transport.options import Limits

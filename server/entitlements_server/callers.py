@@ -9,8 +9,8 @@ from enum import StrEnum
 from hashlib import sha256
 from typing import Any
 
-from entitlements_server.ledger.arguments import check_id
 from entitlements_server.ledger.errors import InvalidFieldError
+from entitlements_server.ledger.validation import check_id
 
 MAX_CALLERS = 1000
 """Most callers that a configuration may list."""

@@ -18,8 +18,8 @@ from msgspec import Struct
 from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule, decide
-from entitlements_server.stores.port import Store
+from entitlements_server.ledger.decide import Outcome, Rule, bind
+from entitlements_server.stores.interface import Store
 
 log = structlog.get_logger()
 
@@ -280,9 +280,7 @@ class Engine:
                 log.exception("A group could not be observed.")
 
     def _rule(self) -> Rule:
-        catalogue = self._catalogue()
-        now_us = self._clock_us()
-        return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)
+        return bind(self._catalogue(), self._clock_us())
 
 
 def _settle(submission: Submission, outcomes: Sequence[Outcome] | Exception) -> None:

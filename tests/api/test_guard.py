@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from entitlements_server import app
 from entitlements_server.api.routes import SERVICE
-from entitlements_server.stores.port import StoreUnavailableError
+from entitlements_server.stores.interface import StoreUnavailableError
 from support.rpc import Api, fails, serving
 from support.stores import FailingStore, GatedStore
 

@@ -22,11 +22,12 @@ from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
 from entitlements_server.stores import memory
-from entitlements_server.stores.redis import writing as redis_writing
-from entitlements_server.stores.redis.node import LostError
-from entitlements_server.stores.redis.part import Part
-from entitlements_server.stores.sqlite import connections, database, writing
+from entitlements_server.stores.redis import writer as redis_writer
+from entitlements_server.stores.redis.account_write import AccountWrite
+from entitlements_server.stores.redis.connection import LostError
+from entitlements_server.stores.sqlite import connections, database
 from entitlements_server.stores.sqlite import store as sqlite
+from entitlements_server.stores.sqlite import writer as sqlite_writer
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -42,18 +43,18 @@ def broken(name: str) -> Iterator[None]:
 
 def _reply_before_commit(change: Patch) -> None:
     """A reply means: it is durable."""
-    write = database.Database.write_journal
+    write = database.Database.append_log
 
-    def later(self: Any, transactions: Any) -> int:
+    def later(self: Any, stored: Any) -> int:
         held = self.__dict__.setdefault("held", [])
-        held.append(list(transactions))
+        held.append(list(stored))
         if len(held) >= 8:
             for group in held:
                 self.written = write(self, group)
             held.clear()
         return getattr(self, "written", 0)
 
-    change(database.Database, "write_journal", later)
+    change(database.Database, "append_log", later)
 
 
 def _synchronous_normal(change: Patch) -> None:
@@ -69,7 +70,7 @@ def _synchronous_normal(change: Patch) -> None:
 
 
 def _decision(change: Patch, wrap: Callable[..., Any]) -> None:
-    change(engine, "decide", partial(wrap, decide))
+    change(rules, "decide", partial(wrap, decide))
 
 
 def _key_after_balance(change: Patch) -> None:
@@ -91,7 +92,7 @@ def _denial_unrecorded(change: Patch) -> None:
     def decide(right: Any, *facts: Any) -> Any:
         outcome = right(*facts)
         if isinstance(outcome, rules.Recorded) and (denied := rules.denial(outcome.transaction)):
-            return rules.Refused(denied)
+            return rules.Rejected(denied)
         return outcome
 
     _decision(change, decide)
@@ -134,19 +135,18 @@ def _key_compared_loosely(change: Patch) -> None:
 def _twins_charged(change: Patch) -> None:
     """Two requests with one key that meet in one group are one charge."""
 
-    def decide_group(known: state.State, commands: Any, rule: Any) -> list[Any]:
+    def decide_group(known: state.State, commands: Any, rule: Any) -> state.Decided:
         before = state.State(keys=dict(known.keys))
-        outcomes = []
+        outcomes, entries = [], []
         for command in commands:
             bound = before.facts(command).bound
             facts = Facts(bound, known.facts(command).charge)
             outcome = rule(known.account(command.user_id), facts, command)
-            if isinstance(outcome, rules.Recorded):
-                known.apply(outcome.transaction)
+            entries += [known.apply(one) for one in outcome.transactions]
             outcomes.append(outcome)
-        return outcomes
+        return state.Decided(outcomes, entries)
 
-    for module in (writing, memory):
+    for module in (sqlite_writer, memory):
         change(module, "decide_group", decide_group)
 
 
@@ -184,16 +184,16 @@ def _keys_lost_on_restart(change: Patch) -> None:
     """Keys don't expire while their transaction exists."""
     run = database.Database._run
 
-    def without_keys(self: Any, name: str, rows: Any) -> None:
-        if name != "index_keys":
-            run(self, name, rows)
+    def without_keys(self: Any, name: str, rows: Any, *more: bytes) -> None:
+        if name != "flush_keys":
+            run(self, name, rows, *more)
 
     change(database.Database, "_run", without_keys)
 
 
 def _sync_trusted_after_failure(change: Patch) -> None:
     """What a failed sync left in the page cache is not taken for what is on the disk."""
-    change(writing, "write_anew", lambda _: None)
+    change(sqlite_writer, "rewrite_wal", lambda _: None)
 
 
 def _work_goes_on_after_a_failure(change: Patch) -> None:
@@ -232,26 +232,26 @@ def _refusals_hoarded(change: Patch) -> None:
 
 def _lost_reply_taken_for_success(change: Patch) -> None:
     """A write whose reply is lost is looked for before it is acknowledged."""
-    take = redis_writing.Writer._take
+    take = redis_writer.Writer._take
 
-    def careless(self: Any, part: Any, attempt: Any, reply: Any) -> None:
+    def careless(self: Any, write: Any, attempt: Any, reply: Any) -> None:
         if isinstance(reply, LostError):
-            part.done = attempt
+            write.done = attempt
         else:
-            take(self, part, attempt, reply)
+            take(self, write, attempt, reply)
 
-    change(redis_writing.Writer, "_take", careless)
+    change(redis_writer.Writer, "_take", careless)
 
 
 def _lost_reply_taken_for_failure(change: Patch) -> None:
     """A write whose reply is lost is looked for before it is made again."""
-    load = Part.load
+    prefetch = AccountWrite.prefetch
 
     def forgetful(self: Any) -> Any:
         self.doubtful.clear()
-        return load(self)
+        return prefetch(self)
 
-    change(Part, "load", forgetful)
+    change(AccountWrite, "prefetch", forgetful)
 
 
 BREAKS: dict[str, Callable[[Patch], None]] = {

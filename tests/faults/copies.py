@@ -15,10 +15,10 @@ from pathlib import Path
 from random import Random
 from unittest.mock import patch
 
-from entitlements_server.care import copying as product
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Consume, TopUp
+from entitlements_server.maintenance import copy as product
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.copying import copy_ledger
 from faults.disk import Disk

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from entitlements_server.care.copying import copy
+from entitlements_server.maintenance.copy import copy
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.disk import Disk, DiskLayer
 
@@ -18,7 +18,7 @@ async def copy_ledger(source: Path, target: Path, disk: Disk, *, resume: bool) -
     try:
         there = await SqliteStore.open(target, vfs=layer.vfs_name)
         try:
-            await copy(here, there, resume=resume, step=lambda *_: None)
+            await copy(here, there, resume=resume)
         finally:
             await there.close()
     finally:

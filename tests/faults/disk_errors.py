@@ -15,7 +15,7 @@ import apsw
 
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
-from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
+from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken
 from faults.disk import Disk, DiskLayer
@@ -75,7 +75,7 @@ def _syncs(calls: range) -> list[int]:
 
 
 def _small() -> AbstractContextManager[None]:
-    return small_store(generation=8, piece=3, cached=2, checkpoint_pages=12, thread=VirtualThread)
+    return small_store(segment=8, batch=3, cached=2, checkpoint_pages=12, thread=VirtualThread)
 
 
 class _Case:

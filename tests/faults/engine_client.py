@@ -5,8 +5,8 @@ from random import Random
 
 from entitlements_server.api.status import CODES
 from entitlements_server.engine import Engine, OverloadedError
-from entitlements_server.ledger.decide import Outcome, Refused, Replayed, denial
-from entitlements_server.stores.port import Store, StoreUnavailableError
+from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
+from entitlements_server.stores.interface import Store, StoreUnavailableError
 from faults.records import (
     Answer,
     Balance,
@@ -43,7 +43,7 @@ async def ask(
 
 def told(outcome: Outcome) -> Answer:
     """Translate an outcome as the servicer does."""
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Rejected):
         error = outcome.error
         transaction_id = ""
         if CODES[type(error)][1] == "INSUFFICIENT_TOKENS":

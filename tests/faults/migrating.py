@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from entitlements_server.stores.format import FORMAT, Format
 from entitlements_server.stores.sqlite.database import Database, migrations
+from entitlements_server.stores.sqlite.file_format import format_of, mark
 from faults.disk import Disk, DiskLayer
 
 STEPS = (
@@ -19,7 +21,7 @@ STEPS = (
     """,
     """
     CREATE TABLE ages (account INTEGER PRIMARY KEY, age INTEGER NOT NULL) STRICT;
-    INSERT INTO ages SELECT number, create_time_us FROM accounts;
+    INSERT INTO ages SELECT number, stored ->> '4' FROM accounts;
     UPDATE accounts SET tier = 'aged';
     """,
 )
@@ -46,11 +48,11 @@ def _kill_at(call: int) -> Disk:
 def _without_transactions() -> None:
     """The control: each statement on its own, and the version in the end."""
 
-    def migrate(self: Any, _path: Path, steps: Any) -> None:
-        version = self._connection.pragma("user_version")
-        for number, step in enumerate(steps[version:], start=version + 1):
-            self._connection.execute(step)
-            self._connection.pragma("user_version", number)
+    def migrate(self: Any, path: Path, steps: Any) -> None:
+        found = format_of(self._connection, path)
+        for minor in range(found.minor + 1 if found else 0, len(steps)):
+            self._connection.execute(steps[minor])
+            mark(self._connection, Format(FORMAT.major, minor))
 
     Database.migrate = migrate  # type: ignore[method-assign, assignment]
 

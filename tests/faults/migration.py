@@ -20,12 +20,21 @@ from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
 from entitlements_server.stores.sqlite import SqliteStore
+from entitlements_server.stores.sqlite.file_format import format_of
 from faults.disk import Disk
 from faults.figures import Advance, Report, silent
 from faults.migrating import STEPS, migrate
 
 ACCOUNTS = 300
-TABLES = {"journal", "accounts", "transactions", "idempotency_keys", "refunds"}
+TABLES = {
+    "commit_log",
+    "accounts",
+    "transactions",
+    "idempotency_keys",
+    "refunds",
+    "due_times",
+    "changes",
+}
 
 
 def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int = 1) -> Report:
@@ -84,7 +93,7 @@ def _migrate_and_kill(path: Path, call: int, breaking: str) -> bool:
 def _problems(path: Path, *, fresh: bool) -> list[str]:
     found = []
     with apsw.Connection(str(path)) as connection:
-        version = connection.pragma("user_version")
+        version = _steps_done(connection, path)
         if problem := _difference(connection, version, fresh=fresh):
             found.append(f"version {version} is half done: {problem}")
     connection.close()
@@ -97,6 +106,11 @@ def _problems(path: Path, *, fresh: bool) -> list[str]:
             found.append(f"the second try is half done: {problem}")
     connection.close()
     return found
+
+
+def _steps_done(connection: apsw.Connection, path: Path) -> int:
+    found = format_of(connection, path)
+    return found.minor + 1 if found else 0
 
 
 def _difference(connection: apsw.Connection, version: int, *, fresh: bool) -> str:
@@ -112,7 +126,7 @@ def _difference(connection: apsw.Connection, version: int, *, fresh: bool) -> st
         return f"tables {sorted(tables ^ expected)}"
     if fresh or not version:
         return ""
-    accounts = connection.execute("SELECT count(*), sum(balance) FROM accounts").get
+    accounts = connection.execute("SELECT count(*), sum(stored ->> '2') FROM accounts").get
     if accounts != (ACCOUNTS, 5 * ACCOUNTS):
         return f"accounts and tokens {accounts}"
     if version <= base:

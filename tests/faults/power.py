@@ -47,7 +47,7 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
     run = _Run(Random(seed), report)
     with (
         broken(breaking),
-        small_store(generation=24, piece=8, cached=3, checkpoint_pages=40),
+        small_store(segment=24, batch=8, cached=3, checkpoint_pages=40),
         tempfile.TemporaryDirectory(dir=FASTEST_FOLDER) as root,
     ):
         rounds = 0

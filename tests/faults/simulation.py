@@ -17,7 +17,8 @@ import apsw
 
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
-from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
+from entitlements_server.maintenance.verify import verify
+from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken
 from faults.disk import Disk, DiskLayer
@@ -56,8 +57,8 @@ def simulate(seed: int, breaking: str = "") -> Simulated:
     with (
         broken(breaking),
         small_store(
-            generation=8,
-            piece=3,
+            segment=8,
+            batch=3,
             cached=2,
             checkpoint_pages=12,
             thread=VirtualThread,
@@ -77,6 +78,7 @@ class _World:
         self.crashes = self.failures = 0
         self.clock_us = 1_700_000_000_000_000
         self.cannot_open: list[str] = []
+        self.findings: list[str] = []
 
     def run(self) -> Simulated:
         folder = self._folder(0)
@@ -98,7 +100,7 @@ class _World:
         self.traces.append(disk.trace)
         told = [(one.began, one.ended, one.request, one.answer) for one in self.record.attempts]
         digest = blake2b(repr((self.traces, told, final)).encode(), digest_size=8)
-        problems = self.cannot_open or judge(self.record, final)
+        problems = self.cannot_open or [*judge(self.record, final), *self.findings]
         return Simulated(
             problems, digest.hexdigest(), self.record.acknowledged, self.crashes, self.failures
         )
@@ -136,6 +138,7 @@ class _World:
         try:
             if power is None:
                 await settle(engine, store, self.record)
+                self.findings = [str(finding) async for finding in verify(store)]
                 return await histories(store)
             clients = [
                 asyncio.ensure_future(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from entitlements_server.stores.sqlite import connections, unsynced, writing
+from entitlements_server.stores.sqlite import connections, wal_rewrite, writer
 from entitlements_server.stores.sqlite import database as database_module
 from entitlements_server.stores.sqlite import store as store_module
 from faults.disk import Disk
@@ -19,8 +19,8 @@ FASTEST_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 @contextmanager
 def small_store(
     *,
-    generation: int,
-    piece: int,
+    segment: int,
+    batch: int,
     cached: int,
     checkpoint_pages: int,
     thread: Any = ThreadPoolExecutor,
@@ -28,16 +28,16 @@ def small_store(
     """Set the limits of every store that is opened while the block runs.
 
     Args:
-        generation: Transactions that are indexed together.
-        piece: Transactions indexed at a time.
+        segment: Transactions that are flushed together.
+        batch: Transactions flushed at a time.
         cached: Accounts in memory.
         checkpoint_pages: Pages in the write-ahead log before it is written back.
         thread: What stands for the executors of one thread each.
     """
 
     values = {
-        "GENERATION_SIZE": generation,
-        "SLICE_SIZE": piece,
+        "SEGMENT_SIZE": segment,
+        "MIN_FLUSH_SIZE": batch,
         "CACHED_ACCOUNTS": cached,
     }
     with ExitStack() as stack:
@@ -56,15 +56,15 @@ def own_syncs_reach(disk: Disk) -> Iterator[None]:
         disk.step("sync-folder", "")
         disk.folder_synced()
 
-    def write_anew(path: Path) -> None:
+    def rewrite_wal(path: Path) -> None:
         for log in (Path(f"{path}-wal"), Path(f"{path}-journal")):
             if log.exists():
                 disk.rewrite(str(log))
-        really_write_anew(path)
+        really_rewrite_wal(path)
 
-    really_write_anew: Any = vars(writing)["write_anew"]
+    really_rewrite_wal: Any = vars(writer)["rewrite_wal"]
     with ExitStack() as stack:
         stack.enter_context(patch.object(database_module, "_sync_folder", sync_folder))
-        if really_write_anew is unsynced.write_anew:  # and not broken on purpose
-            stack.enter_context(patch.object(writing, "write_anew", write_anew))
+        if really_rewrite_wal is wal_rewrite.rewrite_wal:  # and not broken on purpose
+            stack.enter_context(patch.object(writer, "rewrite_wal", rewrite_wal))
         yield

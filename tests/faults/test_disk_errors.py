@@ -12,7 +12,7 @@ from faults.disk import Disk, DiskLayer
 from faults.disk_errors import check, lose_power_after_failed_syncs
 from support.rpc import fails, serving
 
-FIRST_COMMIT = range(18, 33)
+FIRST_COMMIT = range(33, 48)
 """The I/O calls that write the tables of a new ledger to the log."""
 
 

@@ -7,7 +7,7 @@ from entitlements_server.ledger.commands import Consume, SetBalance, TopUp
 from entitlements_server.ledger.decide import denial
 from entitlements_server.ledger.errors import IdempotencyKeyReusedError, UnknownFeatureError
 from entitlements_server.ledger.values import Account, Kind, Status
-from support.histories import NOW_US, Ledger, recorded, refused, replayed
+from support.histories import NOW_US, Ledger, recorded, rejected, replayed
 
 DEEP = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
 
@@ -151,13 +151,13 @@ def test_a_known_key_with_another_request_is_objected_to_before_its_unknown_feat
     ledger = ledger_with(2)
     ledger.record(DEEP)
     unknown = Consume(user_id="ada", feature="crystal_ball", idempotency_key="k-1")
-    assert isinstance(refused(ledger.do(unknown)), IdempotencyKeyReusedError)
+    assert isinstance(rejected(ledger.do(unknown)), IdempotencyKeyReusedError)
 
 
 def test_the_feature_is_looked_at_before_the_balance() -> None:
     """At zero tokens an unknown feature is unknown, not denied, and nothing is recorded."""
     ledger = Ledger()
-    error = refused(ledger.do(Consume(user_id="ada", feature="crystal_ball")))
+    error = rejected(ledger.do(Consume(user_id="ada", feature="crystal_ball")))
     assert isinstance(error, UnknownFeatureError)
     assert error.metadata == {"feature": "crystal_ball"}
     assert ledger.account() == Account("ada")
@@ -225,7 +225,7 @@ def test_a_key_used_with_another_request_is_refused_naming_the_first_field_that_
     first = ledger.record(
         Consume(user_id="ada", feature="full_distribution", event_id="e-1", idempotency_key="k-1")
     )
-    error = refused(ledger.do(command))
+    error = rejected(ledger.do(command))
     assert isinstance(error, IdempotencyKeyReusedError)
     assert error.metadata == {
         "idempotency_key": "k-1",

@@ -12,7 +12,7 @@ from entitlements_server.ledger.errors import (
 )
 from entitlements_server.ledger.limits import MAX_BALANCE
 from entitlements_server.ledger.values import Kind, Status, Transaction
-from support.histories import Ledger, refused, replayed
+from support.histories import Ledger, rejected, replayed
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_partial_refunds_add_up_to_the_charge_and_not_beyond(
 ) -> None:
     ledger.record(refund_of(charge, 2))
     ledger.record(refund_of(charge, 2))
-    error = refused(ledger.do(refund_of(charge, 2)))
+    error = rejected(ledger.do(refund_of(charge, 2)))
     assert isinstance(error, RefundExceedsChargeError)
     assert error.metadata == {
         "transaction_id": charge.transaction_id,
@@ -98,7 +98,7 @@ def test_a_partial_refund_of_a_fully_refunded_charge_exceeds_it(
     ledger: Ledger, charge: Transaction
 ) -> None:
     ledger.record(refund_of(charge))
-    error = refused(ledger.do(refund_of(charge, 2)))
+    error = rejected(ledger.do(refund_of(charge, 2)))
     assert isinstance(error, RefundExceedsChargeError)
     assert error.metadata["remaining"] == "0"
 
@@ -107,9 +107,9 @@ def test_a_partial_refund_of_a_fully_refunded_charge_exceeds_it(
 def test_a_refund_larger_than_the_charge_is_refused(
     ledger: Ledger, charge: Transaction, amount: int
 ) -> None:
-    assert isinstance(refused(ledger.do(refund_of(charge, amount))), RefundExceedsChargeError)
+    assert isinstance(rejected(ledger.do(refund_of(charge, amount))), RefundExceedsChargeError)
     ledger.record(refund_of(charge))
-    assert isinstance(refused(ledger.do(refund_of(charge, amount))), RefundExceedsChargeError)
+    assert isinstance(rejected(ledger.do(refund_of(charge, amount))), RefundExceedsChargeError)
     assert ledger.balance() == 10
 
 
@@ -141,7 +141,7 @@ def test_all_that_remains_is_another_request_than_the_part_its_key_is_bound_to(
     part = ledger.record(refund_of(charge, 2, "k-1"))
     if complete:
         ledger.record(refund_of(charge, 3, "k-2"))
-    error = refused(ledger.do(refund_of(charge, 0, "k-1")))
+    error = rejected(ledger.do(refund_of(charge, 0, "k-1")))
     assert isinstance(error, IdempotencyKeyReusedError)
     assert error.metadata["field"] == "amount"
     assert error.metadata["transaction_id"] == part.transaction_id
@@ -162,7 +162,7 @@ def test_a_refund_under_the_key_of_another_request_names_the_field_that_differs(
         "reason": refund_of(charge, 2, "k-1", "other"),
         "kind": refund_of(charge, 2, "k-1"),
     }[field]
-    error = refused(ledger.do(command))
+    error = rejected(ledger.do(command))
     assert isinstance(error, IdempotencyKeyReusedError)
     assert error.metadata["field"] == field
 
@@ -170,20 +170,20 @@ def test_a_refund_under_the_key_of_another_request_names_the_field_that_differs(
 def test_the_key_is_looked_at_before_the_charge(ledger: Ledger, charge: Transaction) -> None:
     ledger.record(refund_of(charge, 2, "k-1"))
     unknown = Refund(user_id="ada", transaction_id="9-x", amount=2, idempotency_key="k-1")
-    assert isinstance(refused(ledger.do(unknown)), IdempotencyKeyReusedError)
+    assert isinstance(rejected(ledger.do(unknown)), IdempotencyKeyReusedError)
 
 
 def test_a_refund_of_a_denied_attempt_is_refused(ledger: Ledger) -> None:
     ledger.record(SetBalance(user_id="ada", balance=0))
     denied = ledger.record(Consume(user_id="ada", feature="full_distribution"))
-    error = refused(ledger.do(refund_of(denied)))
+    error = rejected(ledger.do(refund_of(denied)))
     assert isinstance(error, NotRefundableError)
     assert error.metadata == {"transaction_id": denied.transaction_id}
 
 
 def test_a_refund_of_a_free_use_is_refused(ledger: Ledger) -> None:
     free = ledger.record(Consume(user_id="ada", feature="headline_pick"))
-    assert isinstance(refused(ledger.do(refund_of(free))), NotRefundableError)
+    assert isinstance(rejected(ledger.do(refund_of(free))), NotRefundableError)
 
 
 def test_only_charges_can_be_refunded(ledger: Ledger, charge: Transaction) -> None:
@@ -193,19 +193,19 @@ def test_only_charges_can_be_refunded(ledger: Ledger, charge: Transaction) -> No
         ledger.record(refund_of(charge, 1)),
     ]
     for other in others:
-        assert isinstance(refused(ledger.do(refund_of(other))), NotRefundableError)
+        assert isinstance(rejected(ledger.do(refund_of(other))), NotRefundableError)
 
 
 def test_not_refundable_is_said_before_the_amount_is_looked_at(ledger: Ledger) -> None:
     free = ledger.record(Consume(user_id="ada", feature="headline_pick"))
-    assert isinstance(refused(ledger.do(refund_of(free, 7))), NotRefundableError)
+    assert isinstance(rejected(ledger.do(refund_of(free, 7))), NotRefundableError)
 
 
 def test_a_transaction_of_another_user_is_not_found(ledger: Ledger, charge: Transaction) -> None:
     ledger.record(TopUp(user_id="bob", amount=10))
     ledger.record(Consume(user_id="bob", feature="deep_dive_educational"))
     stolen = Refund(user_id="bob", transaction_id=charge.transaction_id)
-    error = refused(ledger.do(stolen))
+    error = rejected(ledger.do(stolen))
     assert isinstance(error, TransactionNotFoundError)
     assert error.metadata == {"user_id": "bob", "transaction_id": charge.transaction_id}
     assert ledger.balance("bob") == 5
@@ -215,7 +215,7 @@ def test_an_id_must_match_to_the_last_letter(ledger: Ledger, charge: Transaction
     exact = charge.transaction_id
     wrong = [exact[:-1], exact + "a", exact.upper(), f"0{exact}", "2-x", "2", "x", "-", "2-"]
     for transaction_id in wrong:
-        error = refused(ledger.do(Refund(user_id="ada", transaction_id=transaction_id)))
+        error = rejected(ledger.do(Refund(user_id="ada", transaction_id=transaction_id)))
         assert isinstance(error, TransactionNotFoundError), transaction_id
 
 
@@ -223,7 +223,7 @@ def test_a_refund_that_would_pass_the_limit_of_the_balance_is_refused(
     ledger: Ledger, charge: Transaction
 ) -> None:
     ledger.record(SetBalance(user_id="ada", balance=MAX_BALANCE - 3))
-    error = refused(ledger.do(refund_of(charge)))
+    error = rejected(ledger.do(refund_of(charge)))
     assert isinstance(error, BalanceLimitExceededError)
     assert ledger.record(refund_of(charge, 3)).balance_after == MAX_BALANCE
 
@@ -232,7 +232,7 @@ def test_too_large_a_refund_is_said_before_the_limit_of_the_balance(
     ledger: Ledger, charge: Transaction
 ) -> None:
     ledger.record(SetBalance(user_id="ada", balance=MAX_BALANCE))
-    assert isinstance(refused(ledger.do(refund_of(charge, 6))), RefundExceedsChargeError)
+    assert isinstance(rejected(ledger.do(refund_of(charge, 6))), RefundExceedsChargeError)
 
 
 def test_a_charge_that_was_refunded_can_not_be_replayed_into_a_second_charge(

@@ -5,8 +5,8 @@ import pytest
 from entitlements_server.ledger.commands import Command, SetBalance, TopUp
 from entitlements_server.ledger.errors import BalanceLimitExceededError, IdempotencyKeyReusedError
 from entitlements_server.ledger.limits import MAX_AMOUNT, MAX_BALANCE
-from entitlements_server.ledger.values import Account, Kind, Status
-from support.histories import NOW_US, Ledger, refused, replayed
+from entitlements_server.ledger.values import Kind, Status
+from support.histories import NOW_US, Ledger, figures, rejected, replayed
 
 
 def test_a_top_up_adds_to_an_account_that_need_not_exist() -> None:
@@ -32,7 +32,7 @@ def test_set_balance_records_the_difference_as_an_adjustment(before: int, after:
 def test_a_top_up_that_would_pass_the_limit_is_refused_and_records_nothing() -> None:
     ledger = Ledger()
     ledger.record(SetBalance(user_id="ada", balance=MAX_BALANCE - 1))
-    error = refused(ledger.do(TopUp(user_id="ada", amount=2, idempotency_key="k-1")))
+    error = rejected(ledger.do(TopUp(user_id="ada", amount=2, idempotency_key="k-1")))
     assert isinstance(error, BalanceLimitExceededError)
     assert error.metadata == {
         "balance": str(MAX_BALANCE - 1),
@@ -47,7 +47,7 @@ def test_a_refused_top_up_binds_no_key() -> None:
     ledger = Ledger()
     ledger.record(SetBalance(user_id="ada", balance=MAX_BALANCE))
     command = TopUp(user_id="ada", amount=1, idempotency_key="k-1")
-    refused(ledger.do(command))
+    rejected(ledger.do(command))
     ledger.record(SetBalance(user_id="ada", balance=0))
     assert ledger.record(command).balance_after == 1
 
@@ -113,7 +113,7 @@ def test_a_key_used_with_another_request_is_refused_naming_the_field(
 ) -> None:
     ledger = Ledger()
     bound = ledger.record(first)
-    error = refused(ledger.do(second))
+    error = rejected(ledger.do(second))
     assert isinstance(error, IdempotencyKeyReusedError)
     assert (error.metadata["field"], error.metadata["transaction_id"]) == (
         field,
@@ -141,4 +141,4 @@ def test_an_account_tells_its_first_and_newest_time_and_its_count() -> None:
     ledger = Ledger()
     for step in range(3):
         ledger.record(TopUp(user_id="ada", amount=2), now_us=NOW_US + step)
-    assert ledger.account() == Account("ada", 6, 3, NOW_US, NOW_US + 2)
+    assert figures(ledger.account()) == ("ada", 6, 3, NOW_US, NOW_US + 2)

@@ -30,7 +30,7 @@ async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_pa
     ):
         stub = EntitlementServiceStub(channel)
         await stub.SetBalance(pb.SetBalanceRequest(user_id="ada", balance=10**9))
-        # Past the first generation, so that part of the ledger is in tables and part in the journal.
+        # Past the first segment, so that part of the ledger is in tables and part in the commit log.
         acknowledged = [f"early-{number}" for number in range(5000)]
         for start in range(0, len(acknowledged), 1000):
             await stub.BatchConsume(batch(acknowledged[start : start + 1000]))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from entitlements_server.stores.port import Store
-from entitlements_server.stores.redis import layout, part
+from entitlements_server.stores.interface import Store
+from entitlements_server.stores.redis import account_write, schema
 from entitlements_server.stores.redis import store as redis_store
 from entitlements_server.stores.sqlite import store as sqlite_store
 from support.kinds import Kind, MemoryKind, RedisKind, SqliteKind
@@ -22,10 +22,10 @@ def sqlite_kind(request: pytest.FixtureRequest) -> Kind:
 
 
 def busy_sqlite_kind(request: pytest.FixtureRequest) -> Kind:
-    """Sizes so small that transactions move from the journal to the tables all the time."""
+    """Sizes so small that transactions move from the commit log to the tables all the time."""
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    monkeypatch.setattr(sqlite_store, "GENERATION_SIZE", 5)
-    monkeypatch.setattr(sqlite_store, "SLICE_SIZE", 2)
+    monkeypatch.setattr(sqlite_store, "SEGMENT_SIZE", 5)
+    monkeypatch.setattr(sqlite_store, "MIN_FLUSH_SIZE", 2)
     monkeypatch.setattr(sqlite_store, "CACHED_ACCOUNTS", 2)
     return sqlite_kind(request)
 
@@ -47,10 +47,10 @@ def redis_kind(request: pytest.FixtureRequest) -> Kind:
 
 
 def busy_cluster_kind(request: pytest.FixtureRequest) -> Kind:
-    """Pieces of a history so short that most pages need several, and hardly any memory."""
+    """Chunks of a history so short that most pages need several, and hardly any memory."""
     monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
-    for module in (layout, part, redis_store):
-        monkeypatch.setattr(module, "PIECE", 3)
+    for module in (schema, account_write, redis_store):
+        monkeypatch.setattr(module, "CHUNK", 3)
     monkeypatch.setattr(redis_store, "CACHED_ACCOUNTS", 2)
     return RedisKind(request.getfixturevalue("three_servers"))
 

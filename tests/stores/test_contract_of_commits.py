@@ -1,4 +1,4 @@
-"""What `stores/port.py` promises of commits, for every store."""
+"""What `stores/interface.py` promises of commits, for every store."""
 
 import asyncio
 from itertools import pairwise
@@ -7,14 +7,15 @@ import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Refused, Replayed
+from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed
 from entitlements_server.ledger.values import Account, Facts, Status
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 from support.histories import (
     CHARGE,
     NOW_US,
     all_accounts,
     commit,
+    figures,
     record,
     recorded,
     replayed,
@@ -36,7 +37,7 @@ async def test_a_commit_answers_each_command_in_order(store: Store) -> None:
     denied, _, charge, again, unknown, other = outcomes
     assert recorded(denied).status is Status.DENIED
     assert replayed(again) == recorded(charge)
-    assert isinstance(unknown, Refused)
+    assert isinstance(unknown, Rejected)
     assert recorded(other).user_id == "bob"
 
 
@@ -66,7 +67,7 @@ async def test_partial_refunds_add_up_however_far_apart_they_are(store: Store) -
     [charge] = await record(store, Consume(user_id="ada", feature="deep_dive_educational"))
     for remaining in (5, 4, 3):
         part = Refund(user_id="ada", transaction_id=charge.transaction_id, amount=remaining + 1)
-        assert isinstance((await commit(store, part))[0], Refused)
+        assert isinstance((await commit(store, part))[0], Rejected)
         await record(store, msgspec.structs.replace(part, amount=1))
         await all_accounts(store)  # a scan brings tables up to date where there are any
     [rest] = await record(store, Refund(user_id="ada", transaction_id=charge.transaction_id))
@@ -144,7 +145,7 @@ async def test_a_cancelled_commit_happens_once_or_not_at_all(store: Store, steps
     [outcome] = await commit(store, CHARGE)
     assert isinstance(outcome, Recorded | Replayed)
     assert outcome.transaction.sequence == 2
-    assert await store.account("ada") == Account("ada", 8, 2, NOW_US, NOW_US)
+    assert figures(await store.account("ada")) == ("ada", 8, 2, NOW_US, NOW_US)
     assert (await record(store, TopUp(user_id="ada", amount=1)))[0].balance_before == 8
 
 

@@ -1,11 +1,11 @@
-"""What `stores/port.py` promises of closing and of opening again, for every store."""
+"""What `stores/interface.py` promises of closing and of opening again, for every store."""
 
 import asyncio
 
 import pytest
 
 from entitlements_server.ledger.commands import Consume, Refund, SetBalance, TopUp
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 from support.histories import (
     CHARGE,
     all_accounts,

@@ -1,4 +1,4 @@
-"""What `stores/port.py` promises of reads, for every store."""
+"""What `stores/interface.py` promises of reads, for every store."""
 
 import asyncio
 
@@ -6,11 +6,12 @@ import pytest
 
 from entitlements_server.ledger.commands import Refund, TopUp
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.port import AccountPage, Store
+from entitlements_server.stores.interface import AccountPage, Store
 from support.histories import (
     CHARGE,
     NOW_US,
     all_accounts,
+    figures,
     record,
     top_ups,
     whole_history,
@@ -20,8 +21,12 @@ from support.histories import (
 async def test_every_read_sees_what_a_commit_that_returned_has_recorded(store: Store) -> None:
     for sequence in range(1, 20):
         [made] = await record(store, TopUp(user_id="ada", amount=2), now_us=NOW_US + sequence)
-        assert await store.account("ada") == Account(
-            "ada", 2 * sequence, sequence, NOW_US + 1, NOW_US + sequence
+        assert figures(await store.account("ada")) == (
+            "ada",
+            2 * sequence,
+            sequence,
+            NOW_US + 1,
+            NOW_US + sequence,
         )
         assert await store.transaction("ada", sequence) == made
         assert list(await store.history("ada", 2**53, 1)) == [made]

@@ -4,11 +4,11 @@ import pytest
 
 from entitlements_server.ledger.commands import Consume, SetBalance, TopUp
 from entitlements_server.ledger.limits import MAX_AMOUNT, MAX_BALANCE
-from entitlements_server.ledger.values import Account
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 from support.histories import (
     all_accounts,
     commit,
+    figures,
     record,
     replayed,
     top_ups,
@@ -75,4 +75,4 @@ async def test_the_largest_values_are_exact(store: Store) -> None:
         10**12,
     ]
     assert await whole_history(store, "ada") == made
-    assert await store.account("ada") == Account("ada", 2**53 - 1, 4, latest, latest)
+    assert figures(await store.account("ada")) == ("ada", 2**53 - 1, 4, latest, latest)

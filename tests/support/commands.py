@@ -5,15 +5,14 @@ from typing import Any
 
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Consume, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Rule, decide
+from entitlements_server.ledger.decide import Outcome, Recorded, Rule, bind
 from entitlements_server.ledger.values import Transaction
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 
 
 def rule() -> Rule:
     """The real rules, with the catalogue that ships and the time of now."""
-    now_us = time.time_ns() // 1000
-    return lambda account, facts, command: decide(account, facts, command, BUILT_IN, now_us)
+    return bind(BUILT_IN, time.time_ns() // 1000)
 
 
 def consume(user_id: str, key: str = "", **fields: Any) -> Consume:

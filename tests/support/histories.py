@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Refused, Replayed, Rule, decide
+from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed, Rule, bind
 from entitlements_server.ledger.errors import LedgerError
 from entitlements_server.ledger.state import State, decide_group
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 
 CHARGE = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
 """A charge of 2 tokens that can be retried."""
@@ -19,7 +19,7 @@ NOW_US = 1_790_000_000_000_000
 
 def rule_at(now_us: int = NOW_US, catalogue: Catalogue = BUILT_IN) -> Rule:
     """The real rules at a moment."""
-    return lambda account, facts, command: decide(account, facts, command, catalogue, now_us)
+    return bind(catalogue, now_us)
 
 
 class Ledger:
@@ -32,9 +32,8 @@ class Ledger:
     def do(
         self, command: Command, *, now_us: int = NOW_US, catalogue: Catalogue = BUILT_IN
     ) -> Outcome:
-        [outcome] = decide_group(self.state, [command], rule_at(now_us, catalogue))
-        if isinstance(outcome, Recorded):
-            self.history.append(outcome.transaction)
+        [outcome], entries = decide_group(self.state, [command], rule_at(now_us, catalogue))
+        self.history += [entry.transaction for entry in entries]
         return outcome
 
     def record(self, command: Command, *, now_us: int = NOW_US) -> Transaction:
@@ -45,6 +44,17 @@ class Ledger:
 
     def balance(self, user_id: str = "ada") -> int:
         return self.account(user_id).balance
+
+
+def figures(account: Account) -> tuple[str, int, int, int, int]:
+    """What the contract says of an account: user, balance, count, and times of first and newest."""
+    return (
+        account.user_id,
+        account.balance,
+        account.transaction_count,
+        account.create_time_us,
+        account.update_time_us,
+    )
 
 
 def recorded(outcome: Outcome) -> Transaction:
@@ -59,9 +69,9 @@ def replayed(outcome: Outcome) -> Transaction:
     return outcome.transaction
 
 
-def refused(outcome: Outcome) -> LedgerError:
+def rejected(outcome: Outcome) -> LedgerError:
     """The error that an outcome has to be."""
-    assert isinstance(outcome, Refused), outcome
+    assert isinstance(outcome, Rejected), outcome
     return outcome.error
 
 

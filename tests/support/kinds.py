@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Protocol, Self
 
+from entitlements_server.stores.interface import Store
 from entitlements_server.stores.memory import MemoryStore
-from entitlements_server.stores.port import Store
 from entitlements_server.stores.redis import open_redis
 from entitlements_server.stores.redis.store import RedisStore
 from entitlements_server.stores.sqlite import SqliteStore
@@ -59,7 +59,7 @@ class SqliteKind:
 
     async def abandon(self, store: Store) -> None:
         assert isinstance(store, SqliteStore)
-        await store._slice_done()
+        await store._flush_finished()
         await store._connections.close(checkpoint=False)
 
     def fresh(self) -> Self:
@@ -80,7 +80,7 @@ class RedisKind:
 
     async def abandon(self, store: Store) -> None:
         assert isinstance(store, RedisStore)
-        await store._link.close()
+        await store._topology.close()
 
     def fresh(self) -> Self:
         return type(self)(self.servers)

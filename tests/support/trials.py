@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import grpc
 
 from entitlements_server.ledger.values import Kind, Status, Transaction, sequence_of
-from entitlements_server.stores.opening import open_store
+from entitlements_server.stores.factory import open_store
 from support.commands import history
 from support.processes import ServerProcess
 from support.redis import RedisServer

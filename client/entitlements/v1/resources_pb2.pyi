@@ -72,7 +72,7 @@ class Account(_message.Message):
     def __init__(self, user_id: _Optional[str] = ..., balance: _Optional[int] = ..., transaction_count: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., update_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class Transaction(_message.Message):
-    __slots__ = ("transaction_id", "user_id", "sequence", "kind", "status", "feature", "cost", "amount", "balance_before", "balance_after", "create_time", "event_id", "idempotency_key", "reason", "refunded_transaction_id", "caller", "catalogue_version")
+    __slots__ = ("transaction_id", "user_id", "sequence", "kind", "status", "feature", "cost", "amount", "balance_before", "balance_after", "create_time", "event_id", "idempotency_key", "reason", "refunded_transaction_id", "caller", "catalogue_version", "decision_time")
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -90,6 +90,7 @@ class Transaction(_message.Message):
     REFUNDED_TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     CALLER_FIELD_NUMBER: _ClassVar[int]
     CATALOGUE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    DECISION_TIME_FIELD_NUMBER: _ClassVar[int]
     transaction_id: str
     user_id: str
     sequence: int
@@ -107,4 +108,5 @@ class Transaction(_message.Message):
     refunded_transaction_id: str
     caller: str
     catalogue_version: str
-    def __init__(self, transaction_id: _Optional[str] = ..., user_id: _Optional[str] = ..., sequence: _Optional[int] = ..., kind: _Optional[_Union[TransactionKind, str]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., feature: _Optional[str] = ..., cost: _Optional[int] = ..., amount: _Optional[int] = ..., balance_before: _Optional[int] = ..., balance_after: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., reason: _Optional[str] = ..., refunded_transaction_id: _Optional[str] = ..., caller: _Optional[str] = ..., catalogue_version: _Optional[str] = ...) -> None: ...
+    decision_time: _timestamp_pb2.Timestamp
+    def __init__(self, transaction_id: _Optional[str] = ..., user_id: _Optional[str] = ..., sequence: _Optional[int] = ..., kind: _Optional[_Union[TransactionKind, str]] = ..., status: _Optional[_Union[TransactionStatus, str]] = ..., feature: _Optional[str] = ..., cost: _Optional[int] = ..., amount: _Optional[int] = ..., balance_before: _Optional[int] = ..., balance_after: _Optional[int] = ..., create_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., event_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., reason: _Optional[str] = ..., refunded_transaction_id: _Optional[str] = ..., caller: _Optional[str] = ..., catalogue_version: _Optional[str] = ..., decision_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...

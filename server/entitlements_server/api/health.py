@@ -11,7 +11,7 @@ from entitlements_server.api.admission import Kind
 from entitlements_server.api.errors import RequestMissingError, UnknownServiceError
 from entitlements_server.api.route import Call, Route, StreamCall
 from entitlements_server.api.translate import read_message
-from entitlements_server.stores.port import Store, StoreUnavailableError
+from entitlements_server.stores.interface import Store, StoreUnavailableError
 
 log = structlog.get_logger()
 

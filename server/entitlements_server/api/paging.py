@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from entitlements_server.ledger.arguments import check_id, check_optional_id
 from entitlements_server.ledger.errors import InvalidFieldError
+from entitlements_server.ledger.validation import check_id, check_optional_id
 from entitlements_server.ledger.values import Kind, Status, Transaction
-from entitlements_server.stores.port import MAX_PAGE, Store
+from entitlements_server.stores.interface import MAX_PAGE, Store
 
 DEFAULT_PAGE_SIZE = 100
 """Transactions on a page when the request does not say."""

@@ -4,6 +4,7 @@ They run on the transport's thread and wait for nothing: what takes a while is r
 coroutine, see `route.Result`.
 """
 
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -21,17 +22,18 @@ from entitlements_server.api.translate import (
     put_transaction,
 )
 from entitlements_server.engine import MAX_GROUP
-from entitlements_server.ledger.arguments import check_id
 from entitlements_server.ledger.catalogue import Catalogue, Feature, access
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Refused, Replayed, denial
+from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
 from entitlements_server.ledger.errors import (
     InvalidFieldError,
     LedgerError,
     TransactionNotFoundError,
 )
+from entitlements_server.ledger.settlement import settled
+from entitlements_server.ledger.validation import check_id
 from entitlements_server.ledger.values import Account, sequence_of
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.interface import Store
 
 _Response = TypeVar("_Response", bound=Message)
 _Written = TypeVar(
@@ -45,9 +47,15 @@ class Servicer:
     Every method raises what the ledger or the store objects to, or returns what does.
     """
 
-    def __init__(self, store: Store, catalogue: Callable[[], Catalogue]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        catalogue: Callable[[], Catalogue],
+        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+    ) -> None:
         self._store = store
         self._catalogue = catalogue
+        self._clock_us = clock_us
 
     def check_access(
         self, request: pb.CheckAccessRequest, _: Call
@@ -110,7 +118,7 @@ class Servicer:
             rest = iter(outcomes)
             response = pb.BatchConsumeResponse()
             for attempt in attempts:
-                outcome = Refused(attempt) if isinstance(attempt, LedgerError) else next(rest)
+                outcome = Rejected(attempt) if isinstance(attempt, LedgerError) else next(rest)
                 _put_result(response.results.add(), outcome)
             return response
 
@@ -201,12 +209,14 @@ class Servicer:
     ) -> _Response | Coroutine[Any, Any, _Response]:
         """Answer at once where the account is known, or else when the store has read it."""
         known = self._store.known_account(user_id)
-        return self._read_account(user_id, respond) if known is None else respond(known)
+        if known is None:
+            return self._read_account(user_id, respond)
+        return respond(settled(known, self._clock_us()))
 
     async def _read_account(
         self, user_id: str, respond: Callable[[Account], _Response]
     ) -> _Response:
-        return respond(await self._store.account(user_id))
+        return respond(settled(await self._store.account(user_id), self._clock_us()))
 
 
 def _consume(request: pb.ConsumeRequest, call: Call) -> Consume:
@@ -237,7 +247,7 @@ def _set_balance_response(outcomes: Sequence[Outcome]) -> pb.SetBalanceResponse:
 
 def _put_outcome(response: _Written, outcome: Outcome) -> _Written:
     """Write the transaction of an outcome and whether it is a replay, or raise its error."""
-    if isinstance(outcome, Refused):
+    if isinstance(outcome, Rejected):
         raise outcome.error
     denied = denial(outcome.transaction)
     if denied is not None:

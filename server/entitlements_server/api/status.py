@@ -29,7 +29,7 @@ from entitlements_server.ledger.errors import (
     TransactionNotFoundError,
     UnknownFeatureError,
 )
-from entitlements_server.stores.port import StoreUnavailableError
+from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.transport.interface import CallStatus
 
 DOMAIN = "entitlements"

@@ -85,6 +85,8 @@ def put_transaction(message: pb.Transaction, transaction: Transaction) -> None:
     seconds, microseconds = divmod(transaction.create_time_us, 1_000_000)
     message.create_time.seconds = seconds
     message.create_time.nanos = microseconds * 1000
+    if transaction.decision_time_us:
+        message.decision_time.CopyFrom(_timestamp(transaction.decision_time_us))
     message.event_id = transaction.event_id
     message.idempotency_key = transaction.idempotency_key
     message.reason = transaction.reason

@@ -2,7 +2,7 @@
 
 import typer
 
-from entitlements_server.cli import config, copy, data, serve, token
+from entitlements_server.cli import config, copy, maintenance, serve, token
 
 app = typer.Typer(
     help="Token entitlements over gRPC. Tokens buy depth of analysis.",
@@ -14,7 +14,7 @@ app = typer.Typer(
 serve.add_to(app)
 config.add_to(app)
 token.add_to(app)
-data.add_to(app)
+maintenance.add_to(app)
 copy.add_to(app)
 
 

@@ -8,7 +8,7 @@ import typer
 from entitlements_server.callers import Caller
 from entitlements_server.cli.options import with_settings
 from entitlements_server.settings import Configuration
-from entitlements_server.stores.opening import masked
+from entitlements_server.stores.urls import masked
 
 
 def add_to(app: typer.Typer) -> None:

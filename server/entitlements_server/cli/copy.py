@@ -9,17 +9,17 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
-    TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
 
-from entitlements_server.care.copying import Copied, CopyError
-from entitlements_server.care.copying import copy as copy_ledger
 from entitlements_server.cli.options import give_up
 from entitlements_server.instrumentation.logs import configure_logs
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
+from entitlements_server.maintenance.copy import Copied, CopyError
+from entitlements_server.maintenance.copy import copy as copy_ledger
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import Progress as LedgerProgress
+from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -62,15 +62,19 @@ async def _copy(source_url: str, target_url: str, *, resume: bool) -> Copied:
                 TimeRemainingColumn(),
                 console=Console(stderr=True),
             ) as progress:
-                tasks: dict[str, TaskID] = {}
-
-                def step(what: str, done: int, total: int) -> None:
-                    if what not in tasks:
-                        tasks[what] = progress.add_task(what, total=total)
-                    progress.update(tasks[what], completed=done)
-
-                return await copy_ledger(source, target, resume=resume, step=step)
+                return await copy_ledger(
+                    source,
+                    target,
+                    resume=resume,
+                    copying=_bar(progress, "copying"),
+                    verifying=_bar(progress, "verifying"),
+                )
         finally:
             await target.close()
     finally:
         await source.close()
+
+
+def _bar(bars: Progress, title: str) -> LedgerProgress:
+    task = bars.add_task(title, total=None)
+    return lambda done, total: bars.update(task, completed=done, total=total)

@@ -15,8 +15,8 @@ from entitlements_server.gc_tuning import tune_gc
 from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.instrumentation.native_log import NativeLog, native_log
 from entitlements_server.settings import Configuration, Settings, SettingsError, read_configuration
-from entitlements_server.stores.opening import masked, secrets_of
-from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.urls import masked, secrets_of
 from entitlements_server.transport.address import ListenError
 
 

@@ -1,6 +1,7 @@
 """The heart: pure values and rules. No I/O, no clock, no gRPC, no asyncio.
 
 Where to find a rule: `decide.py` decides every write; `catalogue.py` says who has access;
-`arguments.py` and `limits.py` say what is well formed; `state.py` says what a transaction does to
-an account, a key and a charge; `errors.py` lists everything that can be objected to.
+`validation.py` and `limits.py` say what is well formed; `state.py` and `fold.py` say what a transaction
+does to an account, a key and a charge; `settlement.py` what lapses by itself; `invariants.py` what
+must hold of every history; `encoding.py` and `chain.py` how a record is stored and sealed; `errors.py` lists everything that a request can be rejected for.
 """

@@ -8,8 +8,8 @@ from typing import ClassVar
 
 from msgspec import Struct
 
-from entitlements_server.ledger.arguments import check_amount, check_id, check_text
 from entitlements_server.ledger.errors import InvalidFieldError, UnknownFeatureError
+from entitlements_server.ledger.validation import check_amount, check_id, check_text
 from entitlements_server.ledger.values import Account
 
 
@@ -85,7 +85,7 @@ class Access(Struct, frozen=True, gc=False):
 
 
 def access(account: Account, feature: Feature) -> Access:
-    """Tell whether `account` could be charged for `feature` as it stands."""
+    """Return whether `account` could be charged for `feature` as it stands."""
     return Access(feature=feature.feature, required=feature.cost, available=account.balance)
 
 

@@ -6,7 +6,7 @@ makes a retry safe, or empty; `caller`, the authenticated name that asks, or emp
 
 from msgspec import Struct
 
-from entitlements_server.ledger.arguments import (
+from entitlements_server.ledger.validation import (
     check_amount,
     check_balance,
     check_id,

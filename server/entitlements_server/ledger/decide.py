@@ -5,7 +5,10 @@ feature or charge exists, then the balance. Looking at the key before the balanc
 retry safe: the retry of a charge that succeeded must succeed, even at a balance of zero.
 """
 
+import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 from msgspec import Struct
 
@@ -21,81 +24,131 @@ from entitlements_server.ledger.errors import (
     TransactionNotFoundError,
 )
 from entitlements_server.ledger.limits import MAX_BALANCE
+from entitlements_server.ledger.settlement import settled
 from entitlements_server.ledger.values import Account, Charge, Facts, Kind, Status, Transaction
+
+# Looked up once: see values.py.
+_CONSUME = Kind.CONSUME
+_SUCCESS, _DENIED = Status.SUCCESS, Status.DENIED
+
+MAX_RECORDED = 3
+"""Most transactions that one decision records: what expired, what lapsed, and its own."""
 
 
 class Recorded(Struct, frozen=True, gc=False):
-    """A new transaction, to be made durable. It may be a denied one."""
+    """A new transaction, to be made durable. It may be a denied one.
+
+    Attributes:
+        transaction: The command's own: the answer.
+        settlements: What lapsed by itself until then and is recorded before it, in order.
+    """
 
     transaction: Transaction
+    settlements: tuple[Transaction, ...] = ()
+
+    def __post_init__(self) -> None:
+        assert len(self.settlements) < MAX_RECORDED
+
+    @property
+    def transactions(self) -> tuple[Transaction, ...]:
+        """All that is recorded, in order."""
+        return (*self.settlements, self.transaction) if self.settlements else (self.transaction,)
 
 
 class Replayed(Struct, frozen=True, gc=False):
     """The transaction that an earlier, equal request made. Nothing new is recorded."""
 
     transaction: Transaction
+    transactions: ClassVar[tuple[Transaction, ...]] = ()
 
 
-class Refused(Struct, frozen=True):
-    """The rules object. Nothing is recorded."""
+class Rejected(Struct, frozen=True):
+    """The rules turn the request down. Nothing is recorded."""
 
     error: LedgerError
+    transactions: ClassVar[tuple[Transaction, ...]] = ()
 
 
-Outcome = Recorded | Replayed | Refused
+Outcome = Recorded | Replayed | Rejected
 """What a decision comes to."""
 
 Rule = Callable[[Account, Facts, Command], Outcome]
-"""`decide` with catalogue and time filled in: all that a store needs to know of the rules."""
+"""`decide` with its terms filled in: all that a store needs to know of the rules."""
 
 
-def decide(
-    account: Account, facts: Facts, command: Command, catalogue: Catalogue, now_us: int
-) -> Outcome:
+def new_salt() -> str:
+    """Return a salt for the chain of a new account: 128 bits that nobody can guess."""
+    return secrets.token_urlsafe(16)
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a decision depends on besides the ledger.
+
+    Attributes:
+        catalogue: The prices in force.
+        now_us: The time, microseconds since 1970 UTC. A clock that was set back cannot make
+            history run backwards: the account's newest time is the least that is recorded, and
+            this one is recorded beside it.
+        new_salt: Makes the salt of a new account.
+    """
+
+    catalogue: Catalogue
+    now_us: int
+    new_salt: Callable[[], str] = new_salt
+
+
+def bind(catalogue: Catalogue, now_us: int) -> Rule:
+    """Return the rules with their terms filled in, for one group.
+
+    Args:
+        catalogue: The prices in force.
+        now_us: The time, microseconds since 1970 UTC.
+    """
+    terms = Terms(catalogue, now_us)
+    return lambda account, facts, command: decide(account, facts, command, terms)
+
+
+def decide(account: Account, facts: Facts, command: Command, terms: Terms) -> Outcome:
     """Decide one write.
 
     Args:
-        account: The account of `command.user_id`, as it stands.
+        account: The account of `command.user_id`, as it is stored.
         facts: The transaction bound to the command's key, and the charge that a refund names.
         command: What is asked for.
-        catalogue: The prices in force.
-        now_us: The time, microseconds since 1970 UTC. A clock that was set back cannot make
-            history run backwards: the account's newest time is the least that is recorded.
+        terms: Prices and time.
 
     Returns:
         What to record or to answer. Never raises for a well-formed command.
     """
     if facts.bound is not None:
         return _replay(facts.bound, facts.charge, command)
+    account = settled(account, terms.now_us)
     try:
         match command:
             case Consume():
-                transaction = _consume(account, command, catalogue, now_us)
+                transaction = _consume(account, command, terms)
             case Refund():
-                refund = _refund(account, facts.charge, command, catalogue, now_us)
+                refund = _refund(account, facts.charge, command, terms)
                 if isinstance(refund, Replayed):
                     return refund
                 transaction = refund
             case TopUp():
-                transaction = _record(
-                    account, Kind.TOP_UP, command, catalogue, now_us, amount=command.amount
-                )
+                transaction = _record(account, Kind.TOP_UP, command, terms, amount=command.amount)
             case SetBalance():
                 change = command.balance - account.balance
-                transaction = _record(
-                    account, Kind.ADJUSTMENT, command, catalogue, now_us, amount=change
-                )
+                transaction = _record(account, Kind.ADJUSTMENT, command, terms, amount=change)
     except LedgerError as error:
-        return Refused(error)
+        return Rejected(error)
     return Recorded(transaction)
 
 
 def denial(transaction: Transaction) -> InsufficientTokensError | None:
-    """Tell the error that a recorded transaction is answered with: only a denied one has any.
+    """Return the error that a recorded transaction is answered with: only a denied one has any.
 
     A denial is an error, so that a caller who ignores the response gives nothing away.
     """
-    if transaction.status is not Status.DENIED:
+    if transaction.status is not _DENIED:
         return None
     return InsufficientTokensError(
         user_id=transaction.user_id,
@@ -106,23 +159,22 @@ def denial(transaction: Transaction) -> InsufficientTokensError | None:
     )
 
 
-def _consume(account: Account, command: Consume, catalogue: Catalogue, now_us: int) -> Transaction:
-    feature = catalogue.feature(command.feature)
+def _consume(account: Account, command: Consume, terms: Terms) -> Transaction:
+    feature = terms.catalogue.feature(command.feature)
     allowed = access(account, feature).allowed
     return _record(
         account,
-        Kind.CONSUME,
+        _CONSUME,
         command,
-        catalogue,
-        now_us,
+        terms,
         amount=-feature.cost if allowed else 0,
-        status=Status.SUCCESS if allowed else Status.DENIED,
+        status=_SUCCESS if allowed else _DENIED,
         cost=feature.cost,
     )
 
 
 def _refund(
-    account: Account, charge: Charge | None, command: Refund, catalogue: Catalogue, now_us: int
+    account: Account, charge: Charge | None, command: Refund, terms: Terms
 ) -> Transaction | Replayed:
     if charge is None:
         raise TransactionNotFoundError(command.user_id, command.transaction_id)
@@ -136,7 +188,7 @@ def _refund(
     if command.amount > charge.remaining:
         raise _exceeds(charge, command.amount)
     amount = command.amount or charge.remaining
-    return _record(account, Kind.REFUND, command, catalogue, now_us, amount=amount)
+    return _record(account, Kind.REFUND, command, terms, amount=amount)
 
 
 def _exceeds(charge: Charge, amount: int) -> RefundExceedsChargeError:
@@ -149,8 +201,7 @@ def _record(
     account: Account,
     kind: Kind,
     command: Command,
-    catalogue: Catalogue,
-    now_us: int,
+    terms: Terms,
     *,
     amount: int,
     status: Status = Status.SUCCESS,
@@ -160,22 +211,26 @@ def _record(
     if balance > MAX_BALANCE:
         raise BalanceLimitExceededError(balance=account.balance, amount=amount, limit=MAX_BALANCE)
     consume = command if isinstance(command, Consume) else None
+    time_us = max(terms.now_us, account.update_time_us)
+    # Python is slow to pass more than 15 arguments by name.
     return Transaction(
-        user_id=account.user_id,
-        sequence=account.transaction_count + 1,
-        kind=kind,
-        status=status,
-        feature=consume.feature if consume else "",
-        cost=cost,
-        amount=amount,
-        balance_after=balance,
-        create_time_us=max(now_us, account.update_time_us),
+        account.transaction_count + 1,
+        kind,
+        status,
+        consume.feature if consume else "",
+        cost,
+        amount,
+        balance,
+        time_us,
         event_id=consume.event_id if consume else "",
+        refunded_transaction_id=command.transaction_id if isinstance(command, Refund) else "",
+        catalogue_version=terms.catalogue.version,
+        decision_time_us=terms.now_us if terms.now_us != time_us else 0,
+        user_id=account.user_id,
         idempotency_key=command.idempotency_key,
         reason="" if isinstance(command, Consume) else command.reason,
-        refunded_transaction_id=command.transaction_id if isinstance(command, Refund) else "",
         caller=command.caller,
-        catalogue_version=catalogue.version,
+        salt="" if account.transaction_count else terms.new_salt(),
     )
 
 
@@ -183,7 +238,7 @@ def _replay(bound: Transaction, charge: Charge | None, command: Command) -> Outc
     field = _difference(bound, charge, command)
     if field is None:
         return Replayed(bound)
-    return Refused(
+    return Rejected(
         IdempotencyKeyReusedError(
             idempotency_key=command.idempotency_key,
             field=field,
@@ -225,7 +280,7 @@ def _difference(bound: Transaction, charge: Charge | None, command: Command) -> 
 
 
 def _all_that_remained(bound: Transaction, charge: Charge | None) -> int:
-    """Tell what a request for all that remains came to, if `bound` may have been its answer.
+    """Return what a request for all that remains came to, if `bound` may have been its answer.
 
     Only the refund that completed a charge can have been that: it is the newest, and nothing
     remains after it.

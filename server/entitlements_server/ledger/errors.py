@@ -1,4 +1,4 @@
-"""Everything that the rules can object to.
+"""Everything that the rules can reject a request for.
 
     LedgerError
     ├── InvalidFieldError            a field is malformed or out of range
@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 
 class LedgerError(Exception):
-    """A request that the rules refuse. Nothing was charged."""
+    """A request that the rules reject. Nothing was charged."""
 
     def __init__(self, message: str, metadata: Mapping[str, str]) -> None:
         super().__init__(message)

@@ -1,16 +1,21 @@
 """The state that transactions amount to, and how a group of commands is decided on it.
 
-Every store uses this: the memory store keeps one `State` for good; the others load into one
-what a group needs, decide, and make the new transactions durable.
+Every store uses this: the memory store keeps one `State` for good; the others prefetch into one
+what a group reads, decide, and make the new transactions durable.
 """
 
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
+from msgspec import Struct
+
+from entitlements_server.ledger import invariants
 from entitlements_server.ledger.commands import Command, Refund
-from entitlements_server.ledger.decide import Outcome, Recorded, Rule
+from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.ledger.encoding import encode_transaction
+from entitlements_server.ledger.fold import account_after
 from entitlements_server.ledger.values import (
     NO_FACTS,
     Account,
@@ -24,18 +29,20 @@ from entitlements_server.ledger.values import (
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
+_REFUND = Kind.REFUND  # looked up once: see values.py
+
 
 @dataclass(frozen=True, slots=True)
-class Needs:
-    """What must be known to decide a group: the users, bound keys and charges it names."""
+class ReadSet:
+    """What a group reads before it is decided: the users, keys and charges that it names."""
 
     users: frozenset[str]
     keys: frozenset[tuple[str, str]]
     charges: frozenset[tuple[str, int]]
 
     @classmethod
-    def of_transactions(cls, transactions: Iterable[Transaction]) -> "Needs":
-        """Tell what taking in `transactions` needs: users, keys, and the charges they refund."""
+    def of_transactions(cls, transactions: Iterable[Transaction]) -> "ReadSet":
+        """Return what `transactions` read: users, keys, and the charges they refund."""
         users: set[str] = set()
         keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
@@ -49,8 +56,8 @@ class Needs:
         return cls(frozenset(users), frozenset(keys), frozenset(charges))
 
     @classmethod
-    def of(cls, commands: Iterable[Command]) -> "Needs":
-        """Tell what `commands` need."""
+    def of(cls, commands: Iterable[Command]) -> "ReadSet":
+        """Return what `commands` read."""
         users: set[str] = set()
         keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
@@ -65,6 +72,32 @@ class Needs:
         return cls(frozenset(users), frozenset(keys), frozenset(charges))
 
 
+class Entry(Struct, frozen=True, gc=False):
+    """A transaction as it enters the ledger.
+
+    Attributes:
+        transaction: The next one of its user.
+        stored: It, as stores keep it: see `encoding.py`.
+        account: The account once it is recorded.
+    """
+
+    transaction: Transaction
+    stored: bytes
+    account: Account
+
+
+class Decided(NamedTuple):
+    """What was decided about a group.
+
+    Attributes:
+        outcomes: One for each command, in their order.
+        entries: All that is to be made durable, in order.
+    """
+
+    outcomes: list[Outcome]
+    entries: list[Entry]
+
+
 @dataclass(slots=True)
 class State:
     """Accounts, bound keys and charges, as far as they are known here.
@@ -73,19 +106,33 @@ class State:
         accounts: By user id. An absent one has no transactions.
         keys: The transaction that each (user id, idempotency key) is bound to.
         charges: By (user id, sequence): transactions that refunds may name.
+        due: The next due time of each user for whom it changed: microseconds since 1970 UTC, 0 if
+            there is none any more.
     """
 
     accounts: MutableMapping[str, Account] = field(default_factory=dict)
     keys: MutableMapping[tuple[str, str], Transaction] = field(default_factory=dict)
     charges: MutableMapping[tuple[str, int], Charge] = field(default_factory=dict)
+    due: MutableMapping[str, int] = field(default_factory=dict)
 
-    def excerpt(self, needs: Needs) -> "State":
-        """Copy what is known of `needs`."""
+    def select(self, read_set: ReadSet) -> "State":
+        """Copy what is known of `read_set`."""
         return State(
-            _only(self.accounts, needs.users),
-            _only(self.keys, needs.keys),
-            _only(self.charges, needs.charges),
+            _only(self.accounts, read_set.users),
+            _only(self.keys, read_set.keys),
+            _only(self.charges, read_set.charges),
         )
+
+    def copy(self) -> "State":
+        """Copy all that is known."""
+        return State(dict(self.accounts), dict(self.keys), dict(self.charges))
+
+    def update(self, newer: "State") -> None:
+        """Take over what is known in `newer`."""
+        self.accounts.update(newer.accounts)
+        self.keys.update(newer.keys)
+        self.charges.update(newer.charges)
+        self.due.update(newer.due)
 
     def account(self, user_id: str) -> Account:
         """Return the account of a user: an empty one if nobody wrote to it."""
@@ -109,109 +156,83 @@ class State:
             return None
         return charge
 
-    def apply(self, transaction: Transaction) -> None:
-        """Take in the next transaction of its user.
+    def apply(self, transaction: Transaction) -> Entry:
+        """Take in the next transaction of its user, and return it with the account after it.
 
         The only place that says what a transaction does to an account, a key and a charge.
         """
         user_id = transaction.user_id
-        account = self.account(user_id)
-        assert transaction.sequence == account.transaction_count + 1
-        assert transaction.balance_before == account.balance
-        self.accounts[user_id] = account_after(account, transaction)
+        before = self.account(user_id)
+        sequence = transaction.sequence
+        assert sequence == before.transaction_count + 1
+        assert transaction.balance_after - transaction.amount == before.balance
+        stored = encode_transaction(transaction)
+        account = account_after(before, transaction, stored)
+        self.accounts[user_id] = account
+        if account.due_us != before.due_us:
+            self.due[user_id] = account.due_us
         if transaction.binds_key:
             self.keys[user_id, transaction.idempotency_key] = transaction
-        self.charges[user_id, transaction.sequence] = Charge(transaction)
-        if transaction.kind is Kind.REFUND:
+        self.charges[user_id, sequence] = Charge(transaction)
+        if transaction.kind is _REFUND:
             charge = self.charge(user_id, transaction.refunded_transaction_id)
             assert charge is not None
             self.charges[user_id, charge.transaction.sequence] = Charge(
                 charge.transaction, charge.refunded + transaction.amount, transaction
             )
+        return Entry(transaction, stored, account)
 
 
-def account_after(account: Account, transaction: Transaction) -> Account:
-    """Return what `account` is once `transaction`, its next one, is recorded."""
-    return Account(
-        account.user_id,
-        transaction.balance_after,
-        transaction.sequence,
-        account.create_time_us or transaction.create_time_us,
-        transaction.create_time_us,
-    )
-
-
-def check_next(state: State, transactions: Iterable[Transaction]) -> None:
-    """Require that each transaction is the next one of its user, starting from `state`.
+def append_all(state: State, transactions: Iterable[Transaction]) -> list[Entry]:
+    """Take in transactions, each the next one of its user.
 
     Args:
-        state: Knows at least `Needs.of_transactions(transactions)`; stays as it is.
+        state: Knows at least `ReadSet.of_transactions(transactions)`; takes them in.
         transactions: For any users.
 
+    Returns:
+        What is to be made durable.
+
     Raises:
-        ValueError: One is not: what it says contradicts the history before it.
+        ValueError: One is not: what it says contradicts the history before it. `state` stays as
+            it is.
     """
     after = State(
         ChainMap({}, state.accounts), ChainMap({}, state.keys), ChainMap({}, state.charges)
     )
+    entries: list[Entry] = []
     for transaction in transactions:
-        problem = _problem(after, transaction)
-        if problem:
+        user_id = transaction.user_id
+        bound = after.keys.get((user_id, transaction.idempotency_key))
+        charge = after.charge(user_id, transaction.refunded_transaction_id)
+        problems = invariants.violations(after.account(user_id), Facts(bound, charge), transaction)
+        for problem in problems:
             raise ValueError(
                 f"Transaction '{transaction.transaction_id}' is not the next one of user"
-                f" '{transaction.user_id}': {problem}."
+                f" '{user_id}': {problem}."
             )
-        after.apply(transaction)
-
-
-def _problem(state: State, transaction: Transaction) -> str | None:
-    """Say in what way a transaction contradicts the history before it, if it does."""
-    account = state.account(transaction.user_id)
-    if transaction.sequence != account.transaction_count + 1:
-        return f"its sequence should be {account.transaction_count + 1}"
-    if transaction.balance_before != account.balance:
-        return f"the balance before it is {account.balance}, not {transaction.balance_before}"
-    if transaction.create_time_us < account.update_time_us:
-        return "it is older than the one before it"
-    key = (transaction.user_id, transaction.idempotency_key)
-    if transaction.binds_key and key in state.keys:
-        return f"its key '{transaction.idempotency_key}' is bound already"
-    refunded = transaction.refunded_transaction_id
-    if bool(refunded) != (transaction.kind is Kind.REFUND):
-        return "a refund, and nothing else, names a charge"
-    if refunded:
-        charge = state.charge(transaction.user_id, refunded)
-        if charge is None or not charge.took_tokens:
-            return f"'{refunded}' is no charge of that user"
-        if not 0 < transaction.amount <= charge.remaining:
-            return f"{charge.remaining} tokens remain of the charge it refunds"
-    return None
+        entries.append(after.apply(transaction))
+    state.update(after)
+    return entries
 
 
 def _only(mapping: Mapping[_Key, _Value], keys: Iterable[_Key]) -> dict[_Key, _Value]:
     return {key: mapping[key] for key in keys if key in mapping}
 
 
-def decide_group(state: State, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-    """Decide commands in order, each on the state that those before it left behind.
+def decide_group(state: State, commands: Sequence[Command], rule: Rule) -> Decided:
+    """Decide commands in order, each on the state that those before it left.
 
     Args:
-        state: Knows at least `Needs.of(commands)`; takes in what is recorded.
+        state: Knows at least `ReadSet.of(commands)`; takes in what is recorded.
         commands: For any users.
         rule: The rules with catalogue and time filled in.
-
-    Returns:
-        One outcome for each command, in their order.
     """
     outcomes: list[Outcome] = []
+    entries: list[Entry] = []
     for command in commands:
         outcome = rule(state.account(command.user_id), state.facts(command), command)
-        if isinstance(outcome, Recorded):
-            state.apply(outcome.transaction)
+        for transaction in outcome.transactions:
+            entries.append(state.apply(transaction))  # noqa: PERF401  # there is mostly one
         outcomes.append(outcome)
-    return outcomes
-
-
-def recorded(outcomes: Iterable[Outcome]) -> list[Transaction]:
-    """Pick the transactions that have to be made durable."""
-    return [outcome.transaction for outcome in outcomes if isinstance(outcome, Recorded)]
+    return Decided(outcomes, entries)

@@ -3,19 +3,47 @@
 A transaction is the only thing that is ever recorded. Accounts, bound keys and refund totals
 all follow from the transactions of one user, in order: see `state.py`.
 
-They are structs that Python's collector of reference cycles leaves alone (`gc=False`): their fields
+Each field says its number in the contract beside it: under that number it is stored and hashed, see
+`encoding.py`. Numbers above 100 are the ledger's own and never leave it. To add a field, add it to
+the contract and here, with a default that is empty or zero: stores, copies and exports carry it.
+
+They are structs that Python's garbage collector leaves alone (`gc=False`): their fields
 are texts, numbers and one another, so there cannot be a cycle, and a server holds many of them.
 """
 
 from enum import IntEnum
 from hashlib import blake2b
+from typing import Self
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 from entitlements_server.ledger.limits import MAX_BALANCE
 
+MAX_ENUM = 2**31 - 1
+"""Highest number of an enum in the contract."""
 
-class Kind(IntEnum):
+
+class _OpenEnum(IntEnum):
+    """Takes numbers that only a newer version knows, so that its rows can be carried through."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> Self | None:
+        if not isinstance(value, int) or not 0 < value <= MAX_ENUM:
+            return None
+        member = int.__new__(cls, value)
+        member._name_ = f"UNKNOWN_{value}"
+        member._value_ = value
+        known = cls._value2member_map_.setdefault(value, member)
+        assert isinstance(known, cls)
+        return known
+
+    @property
+    def is_known(self) -> bool:
+        """Whether this version knows what it means."""
+        return self.name in type(self).__members__
+
+
+class Kind(_OpenEnum):
     """What a transaction did. The numbers are those of the contract and are stored."""
 
     CONSUME = 1
@@ -24,14 +52,19 @@ class Kind(IntEnum):
     ADJUSTMENT = 4
 
 
-class Status(IntEnum):
+class Status(_OpenEnum):
     """How a transaction ended. The numbers are those of the contract and are stored."""
 
     SUCCESS = 1
     DENIED = 2
 
 
-class Account(Struct, frozen=True, gc=False, array_like=True):
+# Python 3.11 is slow to look a member of an enum up, and these are asked for with each charge.
+_SUCCESS = Status.SUCCESS
+_CONSUME = Kind.CONSUME
+
+
+class Account(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """The tokens of one user.
 
     Attributes:
@@ -40,37 +73,56 @@ class Account(Struct, frozen=True, gc=False, array_like=True):
         transaction_count: Length of the history, and the sequence of its newest transaction.
         create_time_us: Time of the first transaction, microseconds since 1970 UTC; 0 if none.
         update_time_us: Time of the newest transaction, likewise.
+        head: Of the chain of its transactions, 32 bytes; empty if there is none: see `chain.py`.
+        salt: Of the chain: that of the first transaction.
+        due_us: When something of it lapses next, microseconds since 1970 UTC; 0: never.
+        carried: Members that only a newer version knows, as it wrote them.
     """
 
-    user_id: str
-    balance: int = 0
-    transaction_count: int = 0
-    create_time_us: int = 0
-    update_time_us: int = 0
+    user_id: str = field(name="1")
+    balance: int = field(default=0, name="2")
+    transaction_count: int = field(default=0, name="3")
+    create_time_us: int = field(default=0, name="4")
+    update_time_us: int = field(default=0, name="5")
+    head: bytes = field(default=b"", name="101")
+    salt: str = field(default="", name="102")
+    due_us: int = field(default=0, name="103")
+    carried: bytes = b""
 
 
-class Transaction(Struct, frozen=True, gc=False, array_like=True):
+class Transaction(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """One line of a user's history. The contract describes each field.
 
-    `transaction_id` and `balance_before` follow from the others and so are not stored. The order of
-    the fields is that of stored rows: a new field may only be added at the end, with a default.
+    `transaction_id` and `balance_before` follow from the others and so are not stored. The facts
+    come first and then, from `user_id` on, what is personal: ids of people and free texts, which
+    can be erased without breaking the chain. Both are in the order of their numbers.
+
+    Attributes:
+        decision_time_us: The time it was decided at where that is not `create_time_us`, which never
+            runs backwards; 0 where it is. Microseconds since 1970 UTC.
+        salt: Of the chain, in the first transaction of a history only.
+        carried: All of it as it is stored, if it has members that only a newer version knows.
     """
 
-    user_id: str
-    sequence: int
-    kind: Kind
-    status: Status
-    feature: str
-    cost: int
-    amount: int
-    balance_after: int
-    create_time_us: int
-    event_id: str
-    idempotency_key: str
-    reason: str
-    refunded_transaction_id: str
-    caller: str
-    catalogue_version: str
+    sequence: int = field(name="3")
+    kind: Kind = field(name="4")
+    status: Status = field(name="5")
+    feature: str = field(default="", name="6")
+    cost: int = field(default=0, name="7")
+    amount: int = field(default=0, name="8")
+    balance_after: int = field(default=0, name="10")
+    create_time_us: int = field(default=0, name="11")
+    event_id: str = field(default="", name="12")
+    refunded_transaction_id: str = field(default="", name="15")
+    catalogue_version: str = field(default="", name="17")
+    decision_time_us: int = field(default=0, name="18")
+    # From here on it is personal. A user id is always there.
+    user_id: str = field(default="", name="2")
+    idempotency_key: str = field(default="", name="13")
+    reason: str = field(default="", name="14")
+    caller: str = field(default="", name="16")
+    salt: str = field(default="", name="101")
+    carried: bytes = b""
 
     def __post_init__(self) -> None:
         assert self.sequence >= 1
@@ -87,7 +139,7 @@ class Transaction(Struct, frozen=True, gc=False, array_like=True):
         """The id: the sequence, then a digest of user, sequence and time.
 
         So an id is unique over all users, finds its transaction without an index, and never
-        names another one that took the same place, say after a restore from a backup.
+        names another one that has the same sequence, say after a restore from a backup.
         """
         identity = f"{self.user_id} {self.sequence} {self.create_time_us}".encode()
         return f"{self.sequence}-{blake2b(identity, digest_size=10).hexdigest()}"
@@ -95,11 +147,11 @@ class Transaction(Struct, frozen=True, gc=False, array_like=True):
     @property
     def binds_key(self) -> bool:
         """Whether this transaction binds its idempotency key: a denied one does not."""
-        return bool(self.idempotency_key) and self.status is Status.SUCCESS
+        return bool(self.idempotency_key) and self.status is _SUCCESS
 
 
 def sequence_of(transaction_id: str) -> int | None:
-    """Tell the sequence that a transaction id names, or None when it cannot be an id of ours."""
+    """Return the sequence that a transaction id names, or None when it cannot be an id of ours."""
     sequence, _, digest = transaction_id.partition("-")
     if not digest or not sequence.isascii() or not sequence.isdigit() or len(sequence) > 15:  # noqa: PLR2004  # 10^15 fits every store
         return None
@@ -123,7 +175,7 @@ class Charge(Struct, frozen=True, gc=False):
     def took_tokens(self) -> bool:
         """Whether it is a successful charge that was not free: only those can be refunded."""
         charge = self.transaction
-        return charge.kind is Kind.CONSUME and charge.status is Status.SUCCESS and charge.cost > 0
+        return charge.kind is _CONSUME and charge.status is _SUCCESS and charge.cost > 0
 
     @property
     def remaining(self) -> int:

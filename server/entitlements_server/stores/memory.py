@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.state import Needs, State, check_next, decide_group, recorded
+from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.port import AccountPage
+from entitlements_server.stores.interface import AccountPage
 
 
 class MemoryStore:
@@ -18,37 +18,50 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._state = State()
+        # The tail: user and sequence of each transaction, in the order in which it was committed.
+        self._changes: list[tuple[str, int]] = []
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-        """See the port."""
-        # Decided on an excerpt: a rule that raises half-way leaves nothing behind.
-        outcomes = decide_group(self._state.excerpt(Needs.of(commands)), commands, rule)
-        for transaction in recorded(outcomes):
-            self._state.apply(transaction)
-        return outcomes
+        """See Store."""
+        # Decided on a copy of what it reads: a rule that raises half-way leaves nothing.
+        state = self._state.select(ReadSet.of(commands))
+        decided = decide_group(state, commands, rule)
+        self._keep(state, decided.entries)
+        return decided.outcomes
 
     async def account(self, user_id: str) -> Account:
-        """See the port."""
+        """See Store."""
         return self._state.account(user_id)
 
     def known_account(self, user_id: str) -> Account | None:
-        """See the port."""
+        """See Store."""
         return self._state.account(user_id)
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
-        """See the port."""
+        """See Store."""
         charge = self._state.charges.get((user_id, sequence))
         return charge.transaction if charge else None
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
-        """See the port."""
+        """See Store."""
         newest = min(before - 1, self._state.account(user_id).transaction_count)
         oldest = max(newest - limit, 0)
         charges = self._state.charges
-        return [charges[user_id, place].transaction for place in range(newest, oldest, -1)]
+        return [charges[user_id, one].transaction for one in range(newest, oldest, -1)]
+
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """See Store."""
+        last = min(after + limit, self._state.account(user_id).transaction_count)
+        charges = self._state.charges
+        return [charges[user_id, one].transaction for one in range(after + 1, last + 1)]
+
+    async def due(self, until_us: int, limit: int) -> Sequence[str]:
+        """See Store."""
+        found = sorted((due_us, user) for user, due_us in self._state.due.items() if due_us)
+        return [user_id for due_us, user_id in found if due_us <= until_us][:limit]
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
-        """See the port. The cursor is the last user id read."""
+        """See Store. The cursor is the last user id read."""
         users = sorted(self._state.accounts)
         start = bisect_right(users, cursor) if cursor else 0
         page = users[start : start + limit]
@@ -57,13 +70,16 @@ class MemoryStore:
         return AccountPage(accounts, page[-1] if more else "")
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
-        """See the port."""
-        check_next(self._state, transactions)
-        for transaction in transactions:
-            self._state.apply(transaction)
+        """See Store."""
+        state = self._state.select(ReadSet.of_transactions(transactions))
+        self._keep(state, append_all(state, transactions))
 
     async def ping(self) -> None:
-        """See the port. Memory is always there."""
+        """See Store. Memory is always there."""
 
     async def close(self) -> None:
-        """See the port. There is nothing to let go of."""
+        """See Store. There is nothing to let go of."""
+
+    def _keep(self, state: State, entries: Sequence[Entry]) -> None:
+        self._state.update(state)
+        self._changes += [(one.account.user_id, one.transaction.sequence) for one in entries]

@@ -2,8 +2,8 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.port import Store
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import Store
 from support.redis import RedisClusterServers, RedisServer, flush
 
 

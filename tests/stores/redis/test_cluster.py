@@ -3,9 +3,9 @@ import asyncio
 import pytest
 from redis.crc import key_slot
 
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.port import StoreUnavailableError
-from entitlements_server.stores.redis.layout import TAGS, bucket_of
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import StoreUnavailableError
+from entitlements_server.stores.redis.schema import TAGS, bucket_of
 from support.commands import commit, commit_one, consume, history, stored, top_up
 from support.redis import START_SECONDS, RedisClusterServers, RedisServer, flush
 

@@ -7,14 +7,14 @@ import pytest
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.decide import Recorded, Replayed, denial
-from entitlements_server.ledger.values import Account, Status
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.redis import node
-from entitlements_server.stores.redis.layout import UserKeys
-from entitlements_server.stores.redis.link import Link, Request
-from entitlements_server.stores.redis.part import Part
+from entitlements_server.ledger.values import Status
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.redis import connection
+from entitlements_server.stores.redis.account_write import AccountWrite
+from entitlements_server.stores.redis.schema import UserKeys
 from entitlements_server.stores.redis.store import RedisStore
-from entitlements_server.stores.redis.writing import _pause
+from entitlements_server.stores.redis.topology import Request, Topology
+from entitlements_server.stores.redis.writer import _pause
 from support.commands import commit, commit_one, consume, history, stored, top_up
 from support.redis import RedisClusterServers, RedisServer
 
@@ -91,10 +91,10 @@ async def test_a_retry_through_another_server_is_a_replay_even_at_zero(servers: 
 
 
 class Beaten:
-    """A link on which somebody else is always faster, until it has the turn."""
+    """A topology on which somebody else is always faster, until it has the turn."""
 
-    def __init__(self, link: Link, rival: RedisStore) -> None:
-        self._link = link
+    def __init__(self, topology: Topology, rival: RedisStore) -> None:
+        self._topology = topology
         self._rival = rival
         self.beaten = 0
         self.waiting: asyncio.Task[Any] | None = None
@@ -102,13 +102,13 @@ class Beaten:
     async def run(self, requests: Sequence[Request], *, confirm: bool = False) -> list[Any]:
         if requests[0].command[0] == "commit":
             keys = UserKeys("ada")
-            (turn,) = await self._link.run([Request(keys.bucket, ("GET", keys.turn))])
+            (turn,) = await self._topology.run([Request(keys.bucket, ("GET", keys.lease))])
             if turn is None:
                 await commit(self._rival, consume("ada"))
                 self.beaten += 1
             else:
                 self.waiting = asyncio.create_task(commit_one(self._rival, consume("ada")))
-        return await self._link.run(requests, confirm=confirm)
+        return await self._topology.run(requests, confirm=confirm)
 
 
 async def test_a_server_that_always_comes_second_gets_its_turn(
@@ -116,13 +116,13 @@ async def test_a_server_that_always_comes_second_gets_its_turn(
 ) -> None:
     """After a few conflicts the others have to wait for the one that lost them."""
     # A turn ends by itself after half a second: here it must not, however slow the machine is.
-    script = node._SCRIPT.replace("'PX', 500", "'PX', 60000")
-    assert script != node._SCRIPT
-    monkeypatch.setattr(node, "_SCRIPT", script)
+    script = connection._SCRIPT.replace("'PX', 500", "'PX', 60000")
+    assert script != connection._SCRIPT
+    monkeypatch.setattr(connection, "_SCRIPT", script)
     slow, fast = await opened(servers, 2)
     await commit(fast, top_up("ada", 1000))
-    beaten = Beaten(slow._link, fast)
-    slow._writer._link = beaten  # type: ignore[assignment]
+    beaten = Beaten(slow._topology, fast)
+    slow._writer._topology = beaten  # type: ignore[assignment]
     mine = stored(await commit_one(slow, consume("ada", "mine")))
     assert beaten.beaten == 3 + 1
     assert beaten.waiting is not None
@@ -138,9 +138,9 @@ async def test_a_turn_that_its_owner_never_takes_runs_out(server: RedisServer) -
     (store,) = await opened(server, 1)
     keys = UserKeys("ada")
     with server.client() as client:
-        client.set(keys.turn, "somebody", px=200)
+        client.set(keys.lease, "somebody", px=200)
         assert stored(await commit_one(store, top_up("ada", 5))).balance_after == 5
-        assert client.get(keys.turn) is None
+        assert client.get(keys.lease) is None
     await store.close()
 
 
@@ -149,7 +149,9 @@ async def test_a_stale_memory_of_an_account_never_decides(server: RedisServer) -
     one, other = await opened(server, 2)
     assert stored(await commit_one(one, consume("ada"))).status is Status.DENIED
     await commit(other, top_up("ada", 2))
-    assert one._cache["ada"][0] == Account("ada", 0, 1, *[one._cache["ada"][0].create_time_us] * 2)
+    remembered = one._cache.get("ada")
+    assert remembered is not None
+    assert (remembered[0].balance, remembered[0].transaction_count) == (0, 1)
     assert stored(await commit_one(one, consume("ada"))).status is Status.SUCCESS
     await one.close()
     await other.close()
@@ -157,5 +159,5 @@ async def test_a_stale_memory_of_an_account_never_decides(server: RedisServer) -
 
 async def test_thousands_of_conflicts_only_make_a_write_wait() -> None:
     """The pause grows no further; a number as large as two to their power would fit no float."""
-    part = Part(UserKeys("ada"), (), (), lambda _: ((), None), conflicts=5000)
-    await asyncio.wait_for(_pause([part]), timeout=1)
+    write = AccountWrite(UserKeys("ada"), (), (), lambda _: ((), None), conflicts=5000)
+    await asyncio.wait_for(_pause([write]), timeout=1)

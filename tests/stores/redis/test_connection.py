@@ -4,9 +4,9 @@ from collections.abc import Callable
 import pytest
 
 from entitlements_server.ledger.decide import Replayed
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.port import Store, StoreUnavailableError
-from entitlements_server.stores.redis import node
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import Store, StoreUnavailableError
+from entitlements_server.stores.redis import connection
 from support.commands import commit, commit_one, consume, history, stored, top_up
 from support.proxy import proxied
 from support.redis import RedisServer
@@ -146,7 +146,7 @@ async def test_a_server_that_hangs_is_given_up(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No call waits for ever on a server that keeps its connections and answers nothing."""
-    monkeypatch.setattr(node, "_REPLY_SECONDS", 0.3)
+    monkeypatch.setattr(connection, "_REPLY_S", 0.3)
     store = await open_store(own_server.url)
     await commit(store, top_up("ada", 10))
     own_server.pause()

@@ -1,8 +1,8 @@
 import pytest
 
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
-from entitlements_server.stores.redis import link
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
+from entitlements_server.stores.redis import topology
 from support.commands import commit, consume, top_up
 from support.redis import RedisServer
 
@@ -107,7 +107,7 @@ async def test_with_replicas_asked_for_nothing_is_acknowledged_without_them(
     own_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write is acknowledged once a replica has it; a replay of one waits for it just so."""
-    monkeypatch.setattr(link, "_REPLICA_WAIT_MS", 1000)
+    monkeypatch.setattr(topology, "_REPLICA_WAIT_MS", 1000)
     with RedisServer(replicaof=f"127.0.0.1 {own_server.port}") as replica:
         own_server.wait_for_replica()
         store = await open_store(f"{own_server.url}?replicas=1")

@@ -4,7 +4,7 @@ import sys
 WITHOUT_REDIS = """
 import asyncio, sys
 sys.modules["redis"] = None
-from entitlements_server.stores.opening import open_store
+from entitlements_server.stores.factory import open_store
 asyncio.run(open_store("redis://:secret@localhost"))
 """
 

@@ -12,7 +12,7 @@ from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Refund
 from entitlements_server.ledger.decide import denial
-from entitlements_server.stores.opening import open_store
+from entitlements_server.stores.factory import open_store
 from support.commands import commit, commit_one, consume, history, stored, top_up
 from support.redis import RedisClusterServers, RedisServer
 

@@ -8,8 +8,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from entitlements_server.stores.opening import open_store
-from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import StoreConfigurationError
 from support.commands import commit, top_up
 from support.redis import RedisServer, free_port
 

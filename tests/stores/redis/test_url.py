@@ -1,8 +1,9 @@
 import pytest
 
-from entitlements_server.stores.opening import masked, open_store
-from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import StoreConfigurationError
 from entitlements_server.stores.redis.url import parse
+from entitlements_server.stores.urls import masked
 
 
 def test_a_url_names_user_password_host_port_and_database() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
-from entitlements_server.ledger.decide import Recorded, decide
+from entitlements_server.ledger.decide import Recorded, bind
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 
@@ -15,18 +15,16 @@ TIME_US = 1_790_000_000_000_000
 
 
 async def main(path: Path) -> None:
-    # Small, so that slices are indexed all the time.
-    sqlite_store.GENERATION_SIZE = 20
-    sqlite_store.SLICE_SIZE = 4
+    # Small, so that batches are flushed all the time.
+    sqlite_store.SEGMENT_SIZE = 20
+    sqlite_store.MIN_FLUSH_SIZE = 4
     store = await SqliteStore.open(path)
     for number in count():
         group = [
-            TopUp(user_id=f"u-{(number * 3 + place) % 7}", amount=1, idempotency_key=f"k-{number}")
-            for place in range(3)
+            TopUp(user_id=f"u-{(number * 3 + index) % 7}", amount=1, idempotency_key=f"k-{number}")
+            for index in range(3)
         ]
-        outcomes = await store.commit(
-            group, lambda account, facts, asked: decide(account, facts, asked, BUILT_IN, TIME_US)
-        )
+        outcomes = await store.commit(group, bind(BUILT_IN, TIME_US))
         for outcome in outcomes:
             assert isinstance(outcome, Recorded)
             made = outcome.transaction

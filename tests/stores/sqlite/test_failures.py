@@ -13,7 +13,7 @@ import pytest
 
 from entitlements_server.ledger.commands import SetBalance, TopUp
 from entitlements_server.ledger.decide import Recorded, Replayed
-from entitlements_server.stores.port import StoreConfigurationError, StoreUnavailableError
+from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 from entitlements_server.stores.sqlite.database import Database
@@ -42,9 +42,9 @@ async def store(path: Path, disk: FailingDisk) -> AsyncIterator[SqliteStore]:
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Indexing begins at five transactions, two at a time."""
-    monkeypatch.setattr(sqlite_store, "GENERATION_SIZE", 5)
-    monkeypatch.setattr(sqlite_store, "SLICE_SIZE", 2)
+    """Flushing begins at five transactions, two at a time."""
+    monkeypatch.setattr(sqlite_store, "SEGMENT_SIZE", 5)
+    monkeypatch.setattr(sqlite_store, "MIN_FLUSH_SIZE", 2)
 
 
 @contextmanager
@@ -124,7 +124,7 @@ async def test_a_commit_that_fails_after_it_was_written_is_not_forgotten(
 ) -> None:
     """Nobody was told that it was stored, but it was: the next one follows from it."""
     await record(store, SetBalance(user_id="ada", balance=10))
-    plant(monkeypatch, "write_journal", error, after=True)
+    plant(monkeypatch, "append_log", error, after=True)
     with pytest.raises(StoreUnavailableError):
         await commit(store, CHARGE, ONE)
     assert (await record(store, ONE))[0].balance_before == 9
@@ -136,10 +136,10 @@ async def test_a_commit_that_fails_after_it_was_written_is_not_forgotten(
 @pytest.mark.parametrize(
     "error", [apsw.IOError("injected"), MemoryError(), OSError("injected"), ValueError("a fault")]
 )
-async def test_a_slice_that_could_not_be_indexed_comes_back_from_the_journal(
+async def test_a_batch_that_could_not_be_flushed_comes_back_from_the_commit_log(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    plant(monkeypatch, "index_later", error)
+    plant(monkeypatch, "flush_unsynced", error)
     for number in range(30):
         try:
             await record(store, TopUp(user_id=f"u-{number % 3}", amount=1))
@@ -207,7 +207,7 @@ async def test_an_unusable_file_at_reopening_is_unavailable_too(
     assert await record(store, ONE)
 
 
-async def test_a_scan_that_is_cancelled_while_it_indexes_loses_nothing(store: SqliteStore) -> None:
+async def test_a_scan_that_is_cancelled_while_it_flushes_loses_nothing(store: SqliteStore) -> None:
     made = await record(store, *(TopUp(user_id=f"u-{n}", amount=1) for n in range(12)))
     with busy_writer(store):
         scan = asyncio.create_task(store.accounts("", 10))
@@ -221,7 +221,7 @@ async def test_a_scan_that_is_cancelled_while_it_indexes_loses_nothing(store: Sq
 
 async def test_an_append_that_is_cancelled_half_way_is_not_overlooked(store: SqliteStore) -> None:
     [first] = await record(store, ONE)
-    second = msgspec.structs.replace(first, sequence=2, balance_after=2)
+    second = msgspec.structs.replace(first, sequence=2, balance_after=2, salt="")
     with busy_writer(store):
         task = asyncio.create_task(store.append([second]))
         await settle()
@@ -248,7 +248,7 @@ async def test_a_reopening_that_is_cancelled_half_way_leaves_nothing_stale(
 ) -> None:
     """The failed commit was stored after all; who reopens is cancelled; the next one must know."""
     await record(store, SetBalance(user_id="ada", balance=10))
-    plant(monkeypatch, "write_journal", apsw.IOError("injected"), after=True)
+    plant(monkeypatch, "append_log", apsw.IOError("injected"), after=True)
     with pytest.raises(StoreUnavailableError):
         await commit(store, CHARGE)
     inside, go_on = threading.Event(), threading.Event()

@@ -10,8 +10,10 @@ import apsw
 import pytest
 
 from entitlements_server.ledger.commands import TopUp
-from entitlements_server.stores.port import StoreConfigurationError
-from entitlements_server.stores.sqlite import SqliteStore, writing
+from entitlements_server.stores.format import FORMAT
+from entitlements_server.stores.interface import BackupError, StoreConfigurationError
+from entitlements_server.stores.sqlite import SqliteStore, writer
+from entitlements_server.stores.sqlite.backup import LedgerFile
 from entitlements_server.stores.sqlite.database import Database, migrations
 from support.histories import all_accounts, record, whole_history
 
@@ -91,7 +93,7 @@ async def test_after_closing_another_may_open_it(path: Path) -> None:
 async def test_sigkill_frees_the_file_and_loses_nothing_that_was_acknowledged(
     path: Path, count: int
 ) -> None:
-    """The child is killed while a part of its journal is indexed, and another part is not."""
+    """The child is killed while a part of its commit log is flushed, and another part is not."""
     with child(path) as process:
         assert process.stdout is not None
         acknowledged = [process.stdout.readline().split() for _ in range(count)]
@@ -125,10 +127,10 @@ async def test_a_truncated_ledger_is_refused(path: Path) -> None:
     assert "it is damaged" in await refusal(path)
 
 
-async def test_a_journal_that_cannot_be_read_is_refused_and_holds_no_lock(path: Path) -> None:
+async def test_a_commit_log_that_cannot_be_read_is_refused_and_holds_no_lock(path: Path) -> None:
     await (await SqliteStore.open(path)).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("INSERT INTO journal (transactions) VALUES ('[[1,')")
+        connection.execute("INSERT INTO commit_log (transactions) VALUES ('[[1,')")
     connection.close()
     assert "it is damaged" in await refusal(path)
     assert "it is damaged" in await refusal(path)
@@ -150,15 +152,39 @@ async def test_a_folder_that_does_not_exist_is_refused(path: Path) -> None:
     assert "its folder must exist and be writable" in await refusal(path / "deeper")
 
 
-async def test_a_newer_version_of_the_schema_is_refused(path: Path) -> None:
+async def test_another_major_format_is_refused_and_left_as_it_is(path: Path) -> None:
     await (await SqliteStore.open(path)).close()
     with sqlite3.connect(path) as connection:
-        connection.execute("PRAGMA user_version = 99")
+        connection.execute("PRAGMA user_version = 2003")
     connection.close()
+    before = path.read_bytes()
     assert await refusal(path) == (
-        f"The ledger {path} has schema version 99 and this server knows versions up to"
-        f" {len(migrations())}: run the newer server that wrote it."
+        f"The ledger {path} has format 2.3 and this program reads formats 1.x: run the version"
+        " that wrote it. It was left as it is."
     )
+    assert path.read_bytes() == before
+
+
+async def test_a_ledger_from_before_the_first_release_is_refused_with_a_sentence(
+    path: Path,
+) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("CREATE TABLE journal (position INTEGER PRIMARY KEY, transactions TEXT)")
+        connection.execute("CREATE TABLE idempotency_keys (account, idempotency_key, sequence)")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    before = path.read_bytes()
+    assert await refusal(path) == (
+        f"The ledger {path} was written by a version of this program from before its first release,"
+        " whose format is not read any more: name another file. It was left as it is."
+    )
+    assert path.read_bytes() == before
+    with pytest.raises(BackupError, match="from before its first release"):
+        LedgerFile(path).backup(path.with_name("copy"))
+
+
+def test_every_minor_version_has_its_step_of_the_schema() -> None:
+    assert len(migrations()) == FORMAT.minor + 1
 
 
 def test_the_schema_is_brought_up_to_date_step_by_step(path: Path) -> None:
@@ -169,7 +195,7 @@ def test_the_schema_is_brought_up_to_date_step_by_step(path: Path) -> None:
     database.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT a, b FROM one").fetchall() == [(1, None)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (1001,)
     connection.close()
 
 
@@ -181,7 +207,7 @@ def test_a_step_of_the_schema_that_fails_half_way_leaves_the_one_before_it(path:
     database.close()
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("one",)]
-        assert connection.execute("PRAGMA user_version").fetchone() == (1,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (1000,)
     connection.close()
 
     database = Database(path)
@@ -192,17 +218,17 @@ def test_a_step_of_the_schema_that_fails_half_way_leaves_the_one_before_it(path:
 async def test_recovery_that_is_itself_interrupted_is_repeated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The journal was indexed, and the crash came before it was trimmed."""
+    """The commit log was flushed, and the crash came before it was trimmed."""
     with child(path) as process:
         assert process.stdout is not None
         for _ in range(20):
             process.stdout.readline()
         process.kill()
     with monkeypatch.context() as patch:
-        patch.setattr(Database, "trim_journal", crash)
+        patch.setattr(Database, "trim_log", crash)
         with pytest.raises(OSError, match="crash"):
-            writing.recover(path, None, create=False)
-    once = writing.recover(path, None, create=False)
+            writer.recover(path, None, create=False)
+    once = writer.recover(path, None, create=False)
     accounts = once.accounts("", 1000)
     once.close()
     store = await SqliteStore.open(path)

@@ -3,13 +3,13 @@
 Python decides and a script compares and writes: a user's part of a group takes effect only if
 the account is still the one that it was decided on, and is decided again if not.
 
-`url.py` reads the URL, `layout.py` says what is stored under which key, `node.py` talks to one
-Redis server and `link.py` to all of them, `durability.py` is what a server must promise,
-`loading.py` gathers what a decision needs, `writing.py` is the compare-and-set, `store.py` is
-the port.
+`url.py` reads the URL, `schema.py` says what is stored under which key, `connection.py` talks to
+one Redis server and `topology.py` to all of them, `durability.py` is what a server must promise.
+`prefetch.py` reads what a decision needs, `account_write.py` is what a group writes for one user,
+`writer.py` stores it by compare-and-set, `reader.py` batches reads, `store.py` is the interface.
 """
 
-from entitlements_server.stores.port import Store, StoreConfigurationError
+from entitlements_server.stores.interface import Store, StoreConfigurationError
 
 
 async def open_redis(url: str) -> Store:

@@ -1,7 +1,6 @@
-"""The Redis store: the port, on a link to one server or to a cluster."""
+"""The Redis store: the interface, on one server or a cluster."""
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any, Self
 
@@ -10,34 +9,30 @@ from redis.exceptions import ResponseError
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.ledger.state import (
-    Needs,
+    Entry,
+    ReadSet,
     State,
-    check_next,
+    append_all,
     decide_group,
-    recorded,
 )
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.port import (
+from entitlements_server.stores.account_cache import AccountCache
+from entitlements_server.stores.interface import (
     AccountPage,
     StoreConfigurationError,
     StoreUnavailableError,
 )
-from entitlements_server.stores.redis.layout import (
-    BUCKETS,
-    PIECE,
-    TAGS,
-    UserKeys,
-    read_account,
-    read_transaction,
-)
-from entitlements_server.stores.redis.link import ClusterLink, Link, Request, SingleLink
-from entitlements_server.stores.redis.loading import at
-from entitlements_server.stores.redis.node import Command as RedisCommand
-from entitlements_server.stores.redis.node import DownError, LostError, UnfitError
-from entitlements_server.stores.redis.part import Decide, Part
-from entitlements_server.stores.redis.reading import Reader
+from entitlements_server.stores.redis.account_write import AccountWrite, Decide
+from entitlements_server.stores.redis.codec import read_account, read_transaction
+from entitlements_server.stores.redis.connection import Command as RedisCommand
+from entitlements_server.stores.redis.connection import DownError, LostError, UnfitError
+from entitlements_server.stores.redis.ledger_format import open_format
+from entitlements_server.stores.redis.prefetch import at
+from entitlements_server.stores.redis.reader import Reader
+from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, TAGS, UserKeys
+from entitlements_server.stores.redis.topology import Cluster, Request, SingleServer, Topology
 from entitlements_server.stores.redis.url import RedisUrl, parse
-from entitlements_server.stores.redis.writing import Writer, unavailable
+from entitlements_server.stores.redis.writer import Writer, unavailable
 
 CACHED_ACCOUNTS = 100_000
 """Accounts kept in memory, about 50 MB: what a decision is taken on before it is confirmed."""
@@ -53,10 +48,10 @@ class RedisStore:
     """
 
     def __init__(self, url: RedisUrl) -> None:
-        self._link: Link = ClusterLink(url) if url.cluster else SingleLink(url)
-        self._cache: OrderedDict[str, tuple[Account, bytes]] = OrderedDict()
-        self._writer = Writer(self._link, self._remember, confirm=url.replicas > 0)
-        self._reader = Reader(self._link)
+        self._topology: Topology = Cluster(url) if url.cluster else SingleServer(url)
+        self._cache = AccountCache[tuple[Account, bytes]](CACHED_ACCOUNTS)
+        self._writer = Writer(self._topology, self._remember, confirm=url.replicas > 0)
+        self._reader = Reader(self._topology)
         self._writes: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -71,7 +66,11 @@ class RedisStore:
         parsed = parse(url)
         store = cls(parsed)
         try:
-            await store._link.ping()
+            await store._topology.ping()
+            await open_format(store._topology)
+        except StoreConfigurationError:
+            await store.close()
+            raise
         except UnfitError as error:
             await store.close()
             raise StoreConfigurationError(str(error)) from error
@@ -86,26 +85,26 @@ class RedisStore:
         return store
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-        """See the port."""
-        places: dict[str, list[int]] = {}
-        for place, command in enumerate(commands):
-            places.setdefault(command.user_id, []).append(place)
-        parts: list[Part] = []
-        for user_id, mine in places.items():
-            part = _part(user_id, [commands[place] for place in mine], rule)
+        """See Store."""
+        indexes: dict[str, list[int]] = {}
+        for index, command in enumerate(commands):
+            indexes.setdefault(command.user_id, []).append(index)
+        writes: list[AccountWrite] = []
+        for user_id, mine in indexes.items():
+            write = _command_write(user_id, [commands[index] for index in mine], rule)
             if cached := self._cache.get(user_id):
-                part.guess(*cached)
-            parts.append(part)
-        await self._write(parts)
+                write.guess(*cached)
+            writes.append(write)
+        await self._write(writes)
         outcomes: list[Any] = [None] * len(commands)
-        for part, mine in zip(parts, places.values(), strict=True):
-            assert part.done is not None
-            for place, outcome in zip(mine, part.done.result, strict=True):
-                outcomes[place] = outcome
+        for write, mine in zip(writes, indexes.values(), strict=True):
+            assert write.done is not None
+            for index, outcome in zip(mine, write.done.result, strict=True):
+                outcomes[index] = outcome
         return outcomes
 
     async def account(self, user_id: str) -> Account:
-        """See the port."""
+        """See Store."""
         keys = UserKeys(user_id)
         request = Request(keys.bucket, ("HGET", keys.accounts, user_id))
         (text,) = await self._reader.read([request])
@@ -114,104 +113,127 @@ class RedisStore:
             self._remember(account, text)
         return account
 
-    def known_account(self, user_id: str) -> Account | None:  # noqa: ARG002  # see the port
-        """See the port. Other servers may have written since this one has seen an account."""
+    def known_account(self, user_id: str) -> Account | None:  # noqa: ARG002  # nothing is known
+        """See Store: another server may have written since."""
         return None
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
-        """See the port."""
+        """See Store."""
         if sequence < 1:
             return None
         keys = UserKeys(user_id)
         (text,) = await self._reader.read([Request(keys.bucket, at(keys, sequence))])
-        return read_transaction(user_id, sequence, text) if text else None
+        return read_transaction(text) if text else None
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
-        """See the port."""
-        keys = UserKeys(user_id)
+        """See Store."""
         newest = min(before - 1, (await self.account(user_id)).transaction_count)
-        oldest = max(newest - limit, 0) + 1
-        requests: list[Request] = []
-        starts: list[int] = []
-        for piece in range((oldest - 1) // PIECE, (newest - 1) // PIECE + 1):
-            start = max(oldest, piece * PIECE + 1)
-            end = min(newest, (piece + 1) * PIECE)
-            first, last = (start - 1) % PIECE, (end - 1) % PIECE
-            requests.append(Request(keys.bucket, ("LRANGE", keys.piece(piece), first, last)))
-            starts.append(start)
-        replies = await self._reader.read(requests)
-        found = [
-            read_transaction(user_id, sequence, text)
-            for start, texts in zip(starts, replies, strict=True)
-            for sequence, text in enumerate(texts, start)
-        ]
+        found = await self._range(user_id, max(newest - limit, 0) + 1, newest)
         found.reverse()
         return found
 
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """See Store."""
+        newest = (await self.account(user_id)).transaction_count
+        return await self._range(user_id, after + 1, min(after + limit, newest))
+
+    async def due(self, until_us: int, limit: int) -> Sequence[str]:
+        """See Store. Asks every bucket."""
+        replies = await self._reader.read(
+            [
+                Request(
+                    bucket,
+                    (
+                        *("ZRANGEBYSCORE", f"{TAGS[bucket]}:due", "-inf", until_us),
+                        *("WITHSCORES", "LIMIT", 0, limit),
+                    ),
+                )
+                for bucket in range(BUCKETS)
+            ]
+        )
+        found = [
+            (int(due_us), user.decode())
+            for users in replies
+            for user, due_us in zip(users[::2], users[1::2], strict=True)
+        ]
+        return [user_id for _, user_id in sorted(found)[:limit]]
+
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
-        """See the port. The cursor is a bucket, and the last user id read in it, if any."""
-        number, _, behind = cursor.partition(":")
+        """See Store. The cursor is a bucket, and the last user id read in it, if any."""
+        number, _, after = cursor.partition(":")
         bucket = int(number or 0)
         found: list[Account] = []
         while bucket < BUCKETS:
-            some, bucket, behind = await self._accounts(bucket, behind, limit - len(found))
+            some, bucket, after = await self._accounts(bucket, after, limit - len(found))
             found += some
             if len(found) >= limit:
                 break
-        return AccountPage(found, f"{bucket}:{behind}" if bucket < BUCKETS else "")
+        return AccountPage(found, f"{bucket}:{after}" if bucket < BUCKETS else "")
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
-        """See the port. None is stored unless another server writes for the same users."""
+        """See Store. None is stored unless another server writes for the same users."""
         by_user: dict[str, list[Transaction]] = {}
         for transaction in transactions:
             by_user.setdefault(transaction.user_id, []).append(transaction)
-        parts = [_appending(user_id, mine) for user_id, mine in by_user.items()]
-        while any(part.state is None for part in parts):
-            await self._writer.load(parts)
-        for part in parts:
+        writes = [_appending(user_id, mine) for user_id, mine in by_user.items()]
+        while any(write.state is None for write in writes):
+            await self._writer.prefetch(writes)
+        for write in writes:
             # Before any of them is stored, each has to be the next of its user.
-            assert part.state is not None
-            check_next(part.state, by_user[part.keys.user_id])
-        await self._write(parts)
+            assert write.state is not None
+            append_all(write.state.copy(), by_user[write.keys.user_id])
+        await self._write(writes)
 
     async def ping(self) -> None:
-        """See the port. Every master of a cluster has to answer."""
+        """See Store. Every master of a cluster has to answer."""
         try:
-            await self._link.ping()
+            await self._topology.ping()
         except (DownError, LostError, UnfitError, ResponseError) as error:
             raise unavailable(error) from error
 
     async def close(self) -> None:
-        """See the port."""
+        """See Store."""
         self._closed = True
         await asyncio.gather(*self._writes, return_exceptions=True)
         await self._reader.close()
-        await self._link.close()
+        await self._topology.close()
 
-    async def _write(self, parts: Sequence[Part]) -> None:
-        """Store parts, and be waited for by `close`."""
+    async def _range(self, user_id: str, oldest: int, newest: int) -> list[Transaction]:
+        """Read the transactions from one sequence to another, oldest first."""
+        keys = UserKeys(user_id)
+        requests: list[Request] = []
+        for chunk in range((oldest - 1) // CHUNK, (newest - 1) // CHUNK + 1):
+            start = max(oldest, chunk * CHUNK + 1)
+            end = min(newest, (chunk + 1) * CHUNK)
+            first, last = (start - 1) % CHUNK, (end - 1) % CHUNK
+            requests.append(Request(keys.bucket, ("LRANGE", keys.chunk(chunk), first, last)))
+        replies = await self._reader.read(requests)
+        return [read_transaction(text) for texts in replies for text in texts]
+
+    async def _write(self, writes: Sequence[AccountWrite]) -> None:
+        """Store what a group writes, and be waited for by `close`."""
         if self._closed:
             raise StoreUnavailableError("The ledger is closed.")
-        write = asyncio.ensure_future(self._writer.write(parts))
-        self._writes.add(write)
-        write.add_done_callback(self._writes.discard)
-        await write
+        task = asyncio.ensure_future(self._writer.write(writes))
+        self._writes.add(task)
+        task.add_done_callback(self._writes.discard)
+        await task
 
     async def _accounts(
-        self, bucket: int, behind: str, limit: int
+        self, bucket: int, after: str, limit: int
     ) -> tuple[list[Account], int, str]:
-        """Read about `limit` accounts from some buckets on; tell the place to go on from."""
+        """Read about `limit` accounts from some buckets on; return where to go on."""
         last = min(bucket + _BUCKETS_AT_ONCE, BUCKETS)
         lows = dict.fromkeys(range(bucket, last), "-")
-        if behind:
-            lows[bucket] = f"({behind}"
+        if after:
+            lows[bucket] = f"({after}"
         counts = await self._reader.read(
             [
                 Request(one, ("ZLEXCOUNT", f"{TAGS[one]}:users", low, "+"))
                 for one, low in lows.items()
             ]
         )
-        # As many whole buckets as fit into the page, and then a piece of one.
+        # As many whole buckets as fit into the page, and then a part of one.
         chosen: dict[int, RedisCommand] = {}
         partial = False
         for one, count in zip(lows, counts, strict=True):
@@ -220,8 +242,8 @@ class RedisStore:
                 break
             if count:
                 partial = count > limit
-                piece = ("LIMIT", 0, limit) if partial else ()
-                chosen[one] = ("ZRANGEBYLEX", f"{TAGS[one]}:users", lows[one], "+", *piece)
+                part = ("LIMIT", 0, limit) if partial else ()
+                chosen[one] = ("ZRANGEBYLEX", f"{TAGS[one]}:users", lows[one], "+", *part)
                 limit -= count
         members: list[list[bytes]] = await self._reader.read(
             [Request(one, command) for one, command in chosen.items()]
@@ -242,41 +264,37 @@ class RedisStore:
         return accounts, last, ""
 
     def _remember(self, account: Account, text: bytes) -> None:
-        self._cache[account.user_id] = account, text
-        self._cache.move_to_end(account.user_id)
-        if len(self._cache) > CACHED_ACCOUNTS:
-            self._cache.popitem(last=False)
+        self._cache.put(account.user_id, (account, text))
 
 
-def _part(user_id: str, commands: Sequence[Command], rule: Rule) -> Part:
-    """Make the part of a group of commands that is about one user."""
+def _command_write(user_id: str, commands: Sequence[Command], rule: Rule) -> AccountWrite:
+    """Make the write of the commands of a group that are about one user."""
 
-    def decide(state: State) -> tuple[Sequence[Transaction], Any]:
-        outcomes = decide_group(state, commands, rule)
-        return recorded(outcomes), outcomes
+    def decide(state: State) -> tuple[Sequence[Entry], Any]:
+        decided = decide_group(state, commands, rule)
+        return decided.entries, decided.outcomes
 
-    return _part_of(user_id, Needs.of(commands), decide)
-
-
-def _appending(user_id: str, transactions: Sequence[Transaction]) -> Part:
-    """Make a part that stores transactions as they are."""
-
-    def decide(state: State) -> tuple[Sequence[Transaction], Any]:
-        check_next(state, transactions)
-        for transaction in transactions:
-            state.apply(transaction)
-        return transactions, None
-
-    return _part_of(user_id, Needs.of_transactions(transactions), decide)
+    return _write_of(user_id, ReadSet.of(commands), decide)
 
 
-def _part_of(user_id: str, needs: Needs, decide: Decide) -> Part:
-    names = [name for _, name in needs.keys]
-    return Part(UserKeys(user_id), names, sorted(place for _, place in needs.charges), decide)
+def _appending(user_id: str, transactions: Sequence[Transaction]) -> AccountWrite:
+    """Make a write that stores transactions as they are."""
+
+    def decide(state: State) -> tuple[Sequence[Entry], Any]:
+        return append_all(state, transactions), None
+
+    return _write_of(user_id, ReadSet.of_transactions(transactions), decide)
+
+
+def _write_of(user_id: str, read_set: ReadSet, decide: Decide) -> AccountWrite:
+    names = [name for _, name in read_set.keys]
+    return AccountWrite(
+        UserKeys(user_id), names, sorted(sequence for _, sequence in read_set.charges), decide
+    )
 
 
 def _root(error: BaseException) -> str:
-    """Tell the innermost cause of a failed connection; redis-py's texts hold no password."""
+    """Return the innermost cause of a failed connection; redis-py's texts hold no password."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from entitlements_server.stores.port import StoreConfigurationError
+from entitlements_server.stores.interface import StoreConfigurationError
 
 DURABILITIES = ("always", "everysec", "unknown", "none")
 """What a server may be asked to promise, from the strongest on."""
@@ -16,8 +16,8 @@ _TLS_OPTIONS = {
 }
 _OPTIONS = ("durability", "replicas", *_TLS_OPTIONS)
 _DEFAULT_PORT = 6379
-_MOST_REPLICAS = 10
-_MOST_DATABASES = 1 << 16
+_MAX_REPLICAS = 10
+_MAX_DATABASES = 1 << 16
 _EXAMPLE = "redis://host:6379/0 or redis+cluster://host:6379,host:6380"
 
 
@@ -70,7 +70,7 @@ def parse(url: str) -> RedisUrl:
                 " host in the store's URL."
             )
     else:
-        connection["db"] = _number("database", parts.path.strip("/") or "0", _MOST_DATABASES)
+        connection["db"] = _number("database", parts.path.strip("/") or "0", _MAX_DATABASES)
     for option, name in _TLS_OPTIONS.items():
         if option in options:
             if not tls:
@@ -94,7 +94,7 @@ def parse(url: str) -> RedisUrl:
         addresses=addresses,
         tls=tls,
         durability=durability,
-        replicas=_number("replicas", options.get("replicas", "0"), _MOST_REPLICAS),
+        replicas=_number("replicas", options.get("replicas", "0"), _MAX_REPLICAS),
         connection=connection,
     )
 

@@ -1,11 +1,13 @@
 """`sqlite:///absolute/path`: a durable ledger in one file, for one server process.
 
-A commit appends its group to the journal, one row and one sync, and is answered. The indexed
-tables follow behind in larger, sorted slices; until then the transactions are read from memory.
+It is a log-structured merge tree of two levels. A commit appends its group to the commit log, one
+row and one sync, and is answered; the memtable serves its transactions from memory. When a segment
+of the memtable has grown large it is sealed, sorted, and flushed batch by batch to the indexed tables.
 
-`store.py` is the port, `tail.py` the part of the ledger that is not indexed yet, in memory.
-`connections.py` runs work on the file in two threads, `writing.py` is what the writing one does, and
-`database.py` holds every statement. `lock.py` keeps other processes out.
+`store.py` is the interface, `memtable.py` what is not in the tables yet. `connections.py` runs work
+on the file in two threads, `writer.py` is what the writing one does, and `database.py` holds every
+statement. `codec.py` turns values into what is stored. `lock.py` keeps other processes out and
+`wal_rewrite.py` distrusts what a failed sync left. `backup.py` and `check.py` are for maintenance.
 """
 
 from entitlements_server.stores.sqlite.store import SqliteStore

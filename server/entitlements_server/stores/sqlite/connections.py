@@ -9,10 +9,10 @@ from typing import TypeVar
 
 import apsw
 
-from entitlements_server.stores.port import StoreUnavailableError
+from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.lock import FileLock
-from entitlements_server.stores.sqlite.writing import recover
+from entitlements_server.stores.sqlite.writer import recover
 
 _Result = TypeVar("_Result")
 
@@ -24,7 +24,7 @@ class Connections:
     """Runs work on a ledger file, away from the event loop, and gives up what has failed.
 
     After a failure both connections are closed, and nothing is written until `open` has been called
-    again and the journal been indexed.
+    again and the commit log been flushed.
 
     Args:
         path: Of the file. This process locks it at once.
@@ -56,7 +56,7 @@ class Connections:
         return self._closed
 
     async def open(self, *, create: bool = False) -> None:
-        """Open the connection that writes, with everything in the journal indexed.
+        """Open the connection that writes, with the whole commit log flushed.
 
         Args:
             create: Make the file if it is not there.
@@ -69,7 +69,7 @@ class Connections:
         self._writer = await self._run(self._writing, work)
 
     async def write(self, work: Callable[[Database], _Result]) -> _Result:
-        """Run work on the connection that writes, behind what was asked before.
+        """Run work on the connection that writes, after what was asked before.
 
         Raises:
             StoreUnavailableError: It failed, or something before it did: the file has to be opened
@@ -81,7 +81,7 @@ class Connections:
         return await self._run(self._writing, _unless_failed(writer, work))
 
     async def read(self, work: Callable[[Database], _Result]) -> _Result:
-        """Run work on the connection that reads; it sees the tables, not the journal.
+        """Run work on the connection that reads; it sees the tables, not the commit log.
 
         Raises:
             StoreUnavailableError: It failed; the next one opens the connection again.
@@ -89,7 +89,7 @@ class Connections:
         return await self._run(self._reading, lambda: work(self._open_reader()))
 
     def drop(self, *, checkpoint: bool = False) -> list[Future[None]]:
-        """Close both connections, each behind what its thread is doing."""
+        """Close both connections, each after what its thread is doing."""
         closing = [self._reading.submit(self._close_reader)]
         if self._writer is not None:
             close = partial(self._writer.close, checkpoint=checkpoint)
@@ -133,9 +133,9 @@ class Connections:
 
 
 def _unless_failed(writer: Database, work: Callable[[Database], _Result]) -> Callable[[], _Result]:
-    """Refuse work that was queued behind a failure: it must not go on where a sync is missing.
+    """Refuse work that was queued when there was a failure: it must not go on where a sync is missing.
 
-    A group that is written behind a slice whose sync failed would look durable, and a power loss
+    A group that is written after a batch whose sync failed would look durable, and a power loss
     would find a hole before it.
     """
 

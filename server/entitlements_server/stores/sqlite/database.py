@@ -15,15 +15,25 @@ from typing import Any
 
 import apsw
 
-from entitlements_server.ledger.state import Needs, State, account_after
-from entitlements_server.ledger.values import Account, Charge, Transaction
-from entitlements_server.stores.port import StoreConfigurationError
-from entitlements_server.stores.rows import (
-    read_accounts,
-    read_charges,
-    read_transactions,
+from entitlements_server.ledger.encoding import decode_accounts, decode_transactions
+from entitlements_server.ledger.state import ReadSet, State
+from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.stores.format import FORMAT, Format
+from entitlements_server.stores.interface import Finding, StoreConfigurationError
+from entitlements_server.stores.sqlite.check import check_tables
+from entitlements_server.stores.sqlite.codec import (
+    account_rows,
+    array_of,
+    key_rows,
+    read_due,
+    read_into,
+    read_numbers,
+    refund_rows,
     to_json,
+    transaction_rows,
 )
+from entitlements_server.stores.sqlite.file_format import format_of, mark
+from entitlements_server.stores.sqlite.memtable import POSITIONS_A_GROUP, Change
 
 _SQL = resources.files(__package__) / "sql"
 _CACHE_KIB = 64 * 1024
@@ -31,7 +41,7 @@ _BUSY_MS = 5000
 
 CHECKPOINT_PAGES = 250
 """Of the write-ahead log, 1 MB: a checkpoint of so few holds a group up for little more than a
-sync. More seldom ones, of more pages, cost as much in all and were felt: docs/performance.md.
+sync. Rarer ones, of more pages, cost as much in all and were felt: docs/performance.md.
 """
 
 
@@ -42,9 +52,9 @@ def statement(name: str) -> str:
 
 
 def migrations() -> list[str]:
-    """Return the steps of the schema, oldest first. Step n leads to version n."""
-    files = sorted((_SQL / "schema").iterdir(), key=lambda file: file.name)
-    return [file.read_text("utf-8") for file in files if file.name.endswith(".sql")]
+    """Return the steps of the schema, oldest first. Step n leads to minor version n."""
+    names = (f"{FORMAT.major}.{minor}.sql" for minor in range(FORMAT.minor + 1))
+    return [(_SQL / "schema" / name).read_text("utf-8") for name in names]
 
 
 class Database:
@@ -66,7 +76,8 @@ class Database:
         if create:
             flags |= apsw.SQLITE_OPEN_CREATE
         self.failed = False
-        self._log_pages = 0
+        self._next_position = 0
+        self._wal_pages = 0
         self._connection = apsw.Connection(str(path), flags=flags, vfs=vfs)
         try:
             self._set_up(path, read_only=read_only)
@@ -80,6 +91,8 @@ class Database:
         self._connection.pragma("temp_store", "memory")
         if read_only:
             return
+        # Before anything is changed: what this program can't read is left as it is.
+        format_of(self._connection, path)
         # SQLite answers with another mode, and no error, where it cannot have this one.
         if self._connection.pragma("journal_mode", "wal") != "wal":
             raise StoreConfigurationError(
@@ -107,100 +120,88 @@ class Database:
     def migrate(self, path: Path, steps: Sequence[str] | None = None) -> None:
         """Bring the schema up to date, each step whole or not at all.
 
+        A file of a newer minor version stays as it is.
+
         Raises:
-            StoreConfigurationError: The file is of a newer version than this program knows, or
-                another program's.
+            StoreConfigurationError: The file is of another major version, or another program's.
         """
         steps = migrations() if steps is None else steps
-        version = self._connection.pragma("user_version")
-        if version > len(steps):
-            raise StoreConfigurationError(
-                f"The ledger {path} has schema version {version} and this server knows versions up"
-                f" to {len(steps)}: run the newer server that wrote it."
-            )
-        if not version and self._one("SELECT count(*) FROM sqlite_schema", ())[0]:
-            raise StoreConfigurationError(
-                f"The file {path} is the database of another program: name another file."
-            )
-        for number, step in enumerate(steps[version:], start=version + 1):
+        found = format_of(self._connection, path)
+        for minor in range(found.minor + 1 if found else 0, len(steps)):
             with self._connection:
-                self._connection.execute(step)
-                self._connection.pragma("user_version", number)
+                self._connection.execute(steps[minor])
+                mark(self._connection, Format(FORMAT.major, minor))
         _sync_folder(path.parent)
 
-    def load(self, needs: Needs, state: State) -> None:
-        """Put what is stored of `needs` into `state`."""
-        accounts, keys, charges = self._one(
-            statement("load"),
-            (to_json(needs.users), to_json(needs.keys), to_json(needs.charges)),
+    def prefetch(self, read_set: ReadSet, state: State) -> None:
+        """Put what is stored of `read_set` into `state`."""
+        found = self._one(
+            statement("prefetch"),
+            (to_json(read_set.users), to_json(read_set.keys), to_json(read_set.charges)),
         )
-        for account in read_accounts(accounts):
-            state.accounts[account.user_id] = account
-        for bound in read_transactions(keys):
-            state.keys[bound.user_id, bound.idempotency_key] = bound
-        for named, refunded, last in read_charges(charges):
-            state.charges[named.user_id, named.sequence] = Charge(named, refunded or 0, last)
+        read_into(state, *found)
 
-    def write_journal(self, transactions: Sequence[Transaction]) -> int:
-        """Make a group durable. Returns its position in the journal."""
+    def append_log(self, stored: Sequence[bytes]) -> int:
+        """Make a group durable. Returns its position in the commit log."""
+        position = self.take_position(len(stored))
         self._connection.execute(
-            "INSERT INTO journal (transactions) VALUES (?)",
-            (to_json(transactions),),
+            "INSERT INTO commit_log (position, transactions) VALUES (?, ?)",
+            (position, array_of(stored)),
         )
-        return self._connection.last_insert_rowid()
+        return position
 
-    def read_journal(self) -> tuple[int, list[Transaction]]:
-        """Read all groups that are not known to be indexed, and the position of the last."""
-        position, transactions = 0, []
-        for position, rows in self._connection.execute(  # noqa: B007  # the last one is wanted
-            "SELECT position, transactions FROM journal ORDER BY position"
-        ):
-            transactions += read_transactions(rows)
-        return position, transactions
+    def take_position(self, size: int) -> int:
+        """Return a position in the commit log that was never used, for a group of this size."""
+        if not self._next_position:
+            (logged,) = self._one("SELECT coalesce(max(position), 0) FROM commit_log", ())
+            (changed,) = self._one("SELECT coalesce(max(position), 0) FROM changes", ())
+            self._next_position = max(logged, changed // POSITIONS_A_GROUP) + 1
+        position = self._next_position
+        self._next_position += -(-size // POSITIONS_A_GROUP)
+        return position
 
-    def index(self, transactions: Sequence[Transaction], state: State) -> None:
+    def read_log(self) -> list[tuple[int, list[Transaction]]]:
+        """Read all groups that are not known to be flushed, each with its position, in order."""
+        return [
+            (position, decode_transactions(rows))
+            for position, rows in self._connection.execute(
+                "SELECT position, transactions FROM commit_log ORDER BY position"
+            )
+        ]
+
+    def flush(self, changes: Sequence[Change], state: State) -> None:
         """Bring the tables up to date with the next transactions of some users. Idempotent.
 
         Args:
-            transactions: Sorted by user and sequence, so that neighbours share pages. Of a user
+            changes: Sorted by user and sequence, so that neighbours share pages. Of a user
                 with refunds, all that there are.
-            state: What these and later ones amount to: the accounts and the charges refunded.
+            state: What these and later ones amount to: the charges refunded, and the due times.
         """
-        newest = {transaction.user_id: transaction for transaction in transactions}
-        accounts = [
-            account_after(state.accounts[user_id], transaction)
-            for user_id, transaction in newest.items()
-        ]
-        keys = [
-            (transaction.user_id, transaction.idempotency_key, transaction.sequence)
-            for transaction in transactions
-            if transaction.binds_key
-        ]
-        refunds = []
-        for transaction in transactions:
-            if transaction.refunded_transaction_id:
-                charge = state.charge(transaction.user_id, transaction.refunded_transaction_id)
-                assert charge is not None
-                assert charge.last_refund is not None
-                place = (transaction.user_id, charge.transaction.sequence)
-                refunds.append((*place, charge.refunded, charge.last_refund.sequence))
+        entries = [entry for _, entry in changes]
+        accounts = {entry.account.user_id: entry.account for entry in entries}
         with self._connection:
-            self._run("index_accounts", accounts)
-            self._run("index_transactions", transactions)
-            self._run("index_keys", keys)
-            self._run("index_refunds", refunds)
+            self._run("flush_accounts", account_rows(accounts.values()))
+            numbers = self._numbers_of(list(accounts))
+            rows = transaction_rows(changes, numbers)
+            self._run("flush_transactions", rows, b"".join(one.stored for one in entries))
+            self._run("flush_changes", rows)
+            self._run("flush_keys", key_rows(entries, numbers))
+            self._run("flush_refunds", refund_rows(entries, numbers, state))
+            due = {user_id: state.due[user_id] for user_id in accounts.keys() & state.due.keys()}
+            self._run("flush_due_times", [(numbers[user], due[user]) for user in due if due[user]])
+            self._run("drop_due_times", [numbers[user] for user in due if not due[user]])
 
-    def index_later(self, transactions: Sequence[Transaction], state: State) -> None:
-        """Do what `index` does, without a sync: the journal can repeat it after a power loss."""
+    def flush_unsynced(self, changes: Sequence[Change], state: State) -> None:
+        """Do what `flush` does, without a sync: the commit log can repeat it after a power loss."""
         self._connection.pragma("synchronous", "normal")
         try:
-            self.index(transactions, state)
+            self.flush(changes, state)
         finally:
             self._connection.pragma("synchronous", "full")
 
-    def trim_journal(self, position: int) -> None:
-        """Drop the groups up to a position: all of them are indexed."""
-        self._connection.execute("DELETE FROM journal WHERE position <= ?", (position,))
+    def trim_log(self, position: int) -> None:
+        """Drop the groups up to a position: all of them are flushed."""
+        self._connection.execute("DELETE FROM commit_log WHERE position <= ?", (position,))
 
     def checkpoint(self) -> None:
         """Write everything that is committed into the main file, and sync it."""
@@ -208,30 +209,49 @@ class Database:
 
     def checkpoint_if_due(self) -> None:
         """Write the log back when it has grown long."""
-        if self._log_pages >= CHECKPOINT_PAGES:
+        if self._wal_pages >= CHECKPOINT_PAGES:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _count_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
-        self._log_pages = pages
+        self._wal_pages = pages
         return apsw.SQLITE_OK
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
-        """Read indexed transactions, newest first."""
+        """Read flushed transactions, newest first."""
         (rows,) = self._one(statement("history"), (user_id, before, limit))
-        return read_transactions(rows)
+        return decode_transactions(rows)
 
-    def accounts(self, behind: str, limit: int) -> list[Account]:
+    def history_after(self, user_id: str, after: int, limit: int) -> list[Transaction]:
+        """Read flushed transactions, oldest first."""
+        (rows,) = self._one(statement("history_after"), (user_id, after, limit))
+        return decode_transactions(rows)
+
+    def due(self, until_us: int, limit: int) -> list[tuple[int, str]]:
+        """Read due times that were flushed, and whose, oldest first."""
+        (rows,) = self._one(statement("due"), (until_us, limit))
+        return read_due(rows)
+
+    def accounts(self, after: str, limit: int) -> list[Account]:
         """Read accounts in the order of their ids."""
-        (rows,) = self._one(statement("accounts"), (behind, limit))
-        return read_accounts(rows)
+        (rows,) = self._one(statement("accounts"), (after, limit))
+        return decode_accounts(rows)
+
+    def check(self) -> list[Finding]:
+        """Check that the tables agree with each other. Returns what does not hold."""
+        return list(check_tables(self._connection))
 
     def ping(self) -> None:
         """Read something."""
-        self._one("SELECT count(*) FROM journal", ())
+        self._one("SELECT count(*) FROM commit_log", ())
 
-    def _run(self, name: str, rows: Sequence[Any]) -> None:
+    def _run(self, name: str, rows: Sequence[Any], *more: bytes) -> None:
         if rows:
-            self._connection.execute(statement(name), (to_json(rows),))
+            self._connection.execute(statement(name), (to_json(rows), *more))
+
+    def _numbers_of(self, users: Sequence[str]) -> dict[str, int]:
+        """Return the numbers of some accounts, by user."""
+        (numbers,) = self._one(statement("numbers"), (to_json(users),))
+        return dict(zip(users, read_numbers(numbers), strict=True))
 
     def _one(self, sql: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()

@@ -4,7 +4,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from entitlements_server.stores.port import StoreConfigurationError, StoreInUseError
+from entitlements_server.stores.interface import StoreConfigurationError, StoreInUseError
 
 
 class FileLock:

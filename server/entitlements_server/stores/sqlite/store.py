@@ -1,11 +1,10 @@
-"""The SQLite store: the port, on a connection that writes and one that reads.
+"""The SQLite store: the interface, on a connection that writes and one that reads.
 
 Only the event loop changes what is in memory, and only after the writing thread has made it
 durable. A group is decided on the writing thread, on a state that was put together for it alone.
 """
 
 import asyncio
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
@@ -14,32 +13,34 @@ import structlog
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.state import Needs, State, recorded
+from entitlements_server.ledger.state import ReadSet, State
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.port import (
+from entitlements_server.stores.account_cache import AccountCache
+from entitlements_server.stores.interface import (
     AccountPage,
+    Finding,
     StoreConfigurationError,
     StoreUnavailableError,
 )
 from entitlements_server.stores.sqlite.connections import Connections
 from entitlements_server.stores.sqlite.database import Database
-from entitlements_server.stores.sqlite.tail import Tail
-from entitlements_server.stores.sqlite.writing import append, decide_and_write
+from entitlements_server.stores.sqlite.memtable import Memtable
+from entitlements_server.stores.sqlite.writer import append, commit
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
 
-GENERATION_SIZE = 16_384
-"""Transactions that wait in the journal before they are indexed together, about 20 MB in memory.
+SEGMENT_SIZE = 16_384
+"""Transactions of a segment before it is sealed and flushed, about 20 MB in memory.
 
 The more, the more of them share a page of the tables: see docs/performance.md.
 """
 
-SLICE_SIZE = 16
-"""Transactions indexed at a time, at least: what a group may have to wait for."""
+MIN_FLUSH_SIZE = 16
+"""Transactions flushed at a time, at least: what a group may have to wait for."""
 
 CACHED_ACCOUNTS = 100_000
-"""Accounts kept in memory, about 30 MB: reading one of them needs no disk."""
+"""Accounts kept in memory, about 55 MB: reading one of them needs no disk."""
 
 
 class SqliteStore:
@@ -47,11 +48,11 @@ class SqliteStore:
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
         self._connections = Connections(path, vfs)
-        self._turn = asyncio.Lock()
-        self._tail = Tail()
-        self._cache: OrderedDict[str, Account] = OrderedDict()
+        self._lock = asyncio.Lock()
+        self._memtable = Memtable()
+        self._cache = AccountCache[Account](CACHED_ACCOUNTS)
         self._epoch = 0
-        self._slicing: asyncio.Task[None] | None = None
+        self._flushing: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(cls, path: Path, *, vfs: str | None = None) -> Self:
@@ -78,87 +79,115 @@ class SqliteStore:
         return store
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-        """See the port."""
-        return await self._in_turn(lambda: self._commit(commands, rule))
+        """See Store."""
+        return await self._exclusively(lambda: self._commit(commands, rule))
 
     async def account(self, user_id: str) -> Account:
-        """See the port."""
+        """See Store."""
         account = self.known_account(user_id)
         if account is None:
             epoch = self._epoch
             state = State()
-            needs = Needs(frozenset((user_id,)), frozenset(), frozenset())
-            await self._read(lambda database: database.load(needs, state))
+            read_set = ReadSet(frozenset((user_id,)), frozenset(), frozenset())
+            await self._read(lambda database: database.prefetch(read_set, state))
             account = state.account(user_id)
             # A commit may have gone by; the account is as of this call's begin, but old now.
             if epoch == self._epoch and not self.known_account(user_id):
-                self._remember(account)
+                self._cache.put(user_id, account)
         return account
 
     def known_account(self, user_id: str) -> Account | None:
-        """See the port."""
-        return self._cache.get(user_id) or self._tail.account(user_id)
+        """See Store."""
+        return self._memtable.account(user_id) or self._cache.get(user_id)
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
-        """See the port."""
-        if charge := self._tail.charge((user_id, sequence)):
+        """See Store."""
+        if charge := self._memtable.charge((user_id, sequence)):
             return charge.transaction
         found = await self._read(lambda database: database.history(user_id, sequence + 1, 1))
         return found[0] if found and found[0].sequence == sequence else None
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
-        """See the port."""
-        # The tail first: what leaves it in the meantime is in the tables by then.
-        newest = self._tail.history(user_id, before, limit)
+        """See Store."""
+        # The memtable first: what leaves it in the meantime is in the tables by then.
+        newest = self._memtable.history(user_id, before, limit)
         below = newest[-1].sequence if newest else before
         rest = limit - len(newest)
         if not rest or below <= 1:
             return newest
         return newest + await self._read(lambda database: database.history(user_id, below, rest))
 
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """See Store."""
+        # The memtable first: what leaves it in the meantime is in the tables by then.
+        newest = self._memtable.history(user_id, after + limit + 1, limit)
+        if len(newest) < limit:
+            below = newest[-1].sequence if newest else after + limit + 1
+            flushed = await self._read(
+                lambda database: database.history_after(user_id, after, limit)
+            )
+            newest += [one for one in reversed(flushed) if one.sequence < below]
+        newest.reverse()
+        return [one for one in newest if one.sequence > after]
+
+    async def due(self, until_us: int, limit: int) -> Sequence[str]:
+        """See Store."""
+        # The memtable first: what leaves it in the meantime is in the tables by then.
+        newest = self._memtable.due()
+        flushed = await self._read(lambda database: database.due(until_us, limit + len(newest)))
+        found = {user_id: due_us for due_us, user_id in flushed}
+        found.update(newest)
+        due = sorted((due_us, user) for user, due_us in found.items() if 0 < due_us <= until_us)
+        return [user_id for _, user_id in due[:limit]]
+
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
-        """See the port. The cursor is the last user id read."""
+        """See Store. The cursor is the last user id read."""
 
         async def read() -> list[Account]:
-            await self._index_all()
+            await self._flush_all()
             return await self._connections.write(lambda database: database.accounts(cursor, limit))
 
-        page = await self._in_turn(read)
+        page = await self._exclusively(read)
         return AccountPage(page, page[-1].user_id if len(page) == limit else "")
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
-        """See the port."""
+        """See Store."""
 
         async def write() -> None:
-            await self._index_all()
+            await self._flush_all()
             await self._connections.write(lambda database: append(database, transactions))
             self._cache.clear()
             self._epoch += 1
 
-        await self._in_turn(write)
+        await self._exclusively(write)
+
+    async def self_check(self) -> Sequence[Finding]:
+        """See SupportsSelfCheck."""
+        await self._exclusively(self._flush_all)
+        return await self._connections.read(lambda database: database.check())
 
     async def ping(self) -> None:
-        """See the port."""
+        """See Store."""
         await self._read(lambda database: database.ping())
 
     async def close(self) -> None:
-        """See the port."""
+        """See Store."""
         await asyncio.shield(asyncio.ensure_future(self._close()))
 
     async def _close(self) -> None:
-        async with self._turn:
+        async with self._lock:
             if self._connections.is_closed:
                 return
-            await self._slice_done()
+            await self._flush_finished()
             try:
                 if self._connections.is_open:
-                    await self._index_all()
+                    await self._flush_all()
             except StoreUnavailableError:
-                pass  # It is in the journal; the next start will index it.
+                pass  # It is in the commit log; the next start will flush it.
             finally:
                 await self._connections.close()
 
-    async def _in_turn(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
+    async def _exclusively(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
         """Do `work` on the open file, and nothing else that writes meanwhile.
 
         It completes even if its caller is cancelled: what the thread has made durable must reach
@@ -166,7 +195,7 @@ class SqliteStore:
         """
 
         async def alone() -> _Result:
-            async with self._turn:
+            async with self._lock:
                 if not self._connections.is_open:
                     await self._reopen()
                 return await work()
@@ -178,79 +207,81 @@ class SqliteStore:
 
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
         state = State()
-        needs = self._tail.load(Needs.of(commands), state)
-        cached = {user_id for user_id in needs.users if user_id in self._cache}
-        state.accounts.update((user_id, self._cache[user_id]) for user_id in cached)
-        needs = Needs(needs.users - cached, needs.keys, needs.charges)
-        outcomes, position = await self._connections.write(
-            lambda database: decide_and_write(database, commands, rule, state, needs)
+        read_set = self._memtable.prefetch(ReadSet.of(commands), state)
+        found = {user_id: self._cache.get(user_id) for user_id in read_set.users}
+        cached = {user_id: account for user_id, account in found.items() if account}
+        state.accounts.update(cached)
+        read_set = ReadSet(read_set.users - cached.keys(), read_set.keys, read_set.charges)
+        decided, position = await self._connections.write(
+            lambda database: commit(database, commands, rule, state, read_set)
         )
-        transactions = recorded(outcomes)
-        if transactions:
-            self._tail.growing.take_in(transactions, state, position)
-            for transaction in transactions:
-                self._remember(state.accounts[transaction.user_id])
-            self._index_some(2 * len(transactions))
-        return outcomes
+        entries = decided.entries
+        if entries:
+            self._memtable.active.add(entries, state, position)
+            self._flush_if_due(2 * len(entries))
+        return decided.outcomes
 
-    def _index_some(self, size: int) -> None:
-        """Index a slice behind the next group, if a generation is due."""
-        tail = self._tail
-        if tail.indexing is None and len(tail.growing.transactions) >= GENERATION_SIZE:
-            tail.rotate()
-        idle = self._slicing is None or self._slicing.done()
-        if tail.indexing is not None and idle:
-            self._slicing = asyncio.ensure_future(self._index_slice(max(size, SLICE_SIZE)))
+    def _flush_if_due(self, size: int) -> None:
+        """Flush a batch after the next group, if a segment is due."""
+        memtable = self._memtable
+        if memtable.sealed is None and len(memtable.active.changes) >= SEGMENT_SIZE:
+            memtable.seal()
+        idle = self._flushing is None or self._flushing.done()
+        if memtable.sealed is not None and idle:
+            self._flushing = asyncio.ensure_future(self._flush_batch(max(size, MIN_FLUSH_SIZE)))
 
-    async def _index_slice(self, size: int) -> None:
-        generation = self._tail.indexing
-        if generation is None or not self._connections.is_open:
+    async def _flush_batch(self, size: int) -> None:
+        segment = self._memtable.sealed
+        if segment is None or not self._connections.is_open:
             return
-        transactions = generation.take_slice(size)
-        last = generation.is_sliced
+        changes = segment.take_batch(size)
+        last = segment.is_drained
 
         def work(database: Database) -> None:
-            database.index_later(transactions, generation.state)
+            database.flush_unsynced(changes, segment.state)
             if last:
-                database.trim_journal(generation.position)
+                database.trim_log(segment.position)
             database.checkpoint_if_due()
 
         try:
             await self._connections.write(work)
-        except Exception:  # noqa: BLE001  # whatever it was, the slice has to come back
-            _log.warning("Indexing failed: the ledger file is opened again.", exc_info=True)
-            # The slice is off the generation and not in the tables. Opening the file again, which
-            # the next call does, indexes the whole journal.
+        except Exception:  # noqa: BLE001  # whatever it was, the batch has to come back
+            _log.warning("A flush failed: the ledger file is opened again.", exc_info=True)
+            # The batch is off the segment and not in the tables. Opening the file again, which
+            # the next call does, flushes the whole commit log.
             self._connections.drop()
             return
+        # From now on it is the cache that knows them. Until the last batch the memtable comes first.
+        for user_id, account in {one.account.user_id: one.account for _, one in changes}.items():
+            self._cache.put(user_id, account)
         if last:
-            self._tail.indexing = None
+            self._memtable.sealed = None
             self._epoch += 1
 
-    async def _index_all(self) -> None:
-        """Bring the tables up to date. The caller holds the turn."""
+    async def _flush_all(self) -> None:
+        """Bring the tables up to date. The caller holds the lock."""
         while True:
-            await self._slice_done()
+            await self._flush_finished()
             if not self._connections.is_open:
-                raise StoreUnavailableError("The journal could not be indexed.")
-            if self._tail.indexing is None:
-                if not self._tail.growing.transactions:
+                raise StoreUnavailableError("The commit log could not be flushed.")
+            if self._memtable.sealed is None:
+                if not self._memtable.active.changes:
                     return
-                self._tail.rotate()
-            self._slicing = asyncio.ensure_future(self._index_slice(GENERATION_SIZE))
+                self._memtable.seal()
+            self._flushing = asyncio.ensure_future(self._flush_batch(SEGMENT_SIZE))
 
-    async def _slice_done(self) -> None:
-        if self._slicing is not None:
-            await self._slicing
-            self._slicing = None
+    async def _flush_finished(self) -> None:
+        if self._flushing is not None:
+            await self._flushing
+            self._flushing = None
 
     async def _reopen(self) -> None:
-        """Open the file again after a failure. All that was acknowledged is in the journal.
+        """Open the file again after a failure. All that was acknowledged is in the commit log.
 
-        The caller holds the turn.
+        The caller holds the lock.
         """
-        # A slice of the old journal must not meet the new one, whose positions begin anew.
-        await self._slice_done()
+        # A batch of the old log must not meet the new one, whose state is read from the file.
+        await self._flush_finished()
         try:
             # Without making a file: where the ledger is gone, an empty one must not take its place.
             await self._connections.open()
@@ -258,21 +289,18 @@ class SqliteStore:
             raise
         except Exception as error:
             raise StoreUnavailableError("The ledger file could not be opened again.") from error
-        self._tail = Tail()
+        self._memtable = Memtable()
         self._cache.clear()
         self._epoch += 1
 
     async def _read(self, work: Callable[[Database], _Result]) -> _Result:
         if not self._connections.is_open:
-            await self._in_turn(_nothing)
+            await self._exclusively(_nothing)
         return await self._connections.read(work)
 
-    def _remember(self, account: Account) -> None:
-        self._cache[account.user_id] = account
-        self._cache.move_to_end(account.user_id)
-        if len(self._cache) > CACHED_ACCOUNTS:
-            self._cache.popitem(last=False)
+    def _known_account(self, user_id: str) -> Account | None:
+        return self._memtable.account(user_id) or self._cache.get(user_id)
 
 
 async def _nothing() -> None:
-    """Work for a turn that is only taken to have the file open."""
+    """Work for a lock that is only taken to have the file open."""

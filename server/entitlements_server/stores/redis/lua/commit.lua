@@ -1,25 +1,28 @@
 -- Stores what was decided for one user, if the account is still what it was decided on.
 -- There is no rule in here: it compares, and writes what it is given.
 --
--- KEYS  1 accounts   2 users   3 bound keys   4 refunds   5 turn   6... pieces of history
+-- KEYS  1 accounts   2 users   3 bound keys   4 refunds   5 lease   6 due   7 changes
+--       8... chunks of history
 -- ARGV  1 user id
 --       2 the account that was decided on, '' for none     3 the account that follows from it
---       4 name of this write                               5 '1' to ask for the next turn
+--       4 lease id of this write                           5 '1' to ask for the lease
+--       6 due time of the account, 0 for none, '' if it is as it was
+--       7 entry for the tail of changes
 --       then lists, each with its length in front:
---         idempotency keys that were taken to be unbound
+--         idempotency key, sequence that it was taken to be bound to or 0 for none, ...
 --         idempotency key, sequence, ... to bind
 --         sequence of a charge, what was refunded of it, ...
---         for each of KEYS[6...]: transactions to append
+--         for each of KEYS[8...]: transactions to append
 --
 -- Returns 1: stored. {account, 1 or 0}: not stored, because the account is another one, or one of
--- the keys is bound (1). 2: not stored, because it is the turn of another write.
+-- the keys is bound otherwise (1). 2: not stored, because another write has the lease.
 
-local turn = redis.call('GET', KEYS[5])
-if turn and turn ~= ARGV[4] then
+local lease = redis.call('GET', KEYS[5])
+if lease and lease ~= ARGV[4] then
     return 2
 end
 
-local at = 6
+local at = 8
 local function list()
     local first = at + 1
     at = first + tonumber(ARGV[at])
@@ -28,25 +31,35 @@ end
 
 local account = redis.call('HGET', KEYS[1], ARGV[1]) or ''
 local first, last = list()
-local bound = 0
+local otherwise = 0
 if first <= last then
-    for _, sequence in ipairs(redis.call('HMGET', KEYS[3], unpack(ARGV, first, last))) do
-        if sequence then
-            bound = 1
+    local names = {}
+    for index = first, last, 2 do
+        names[#names + 1] = ARGV[index]
+    end
+    for index, sequence in ipairs(redis.call('HMGET', KEYS[3], unpack(names))) do
+        if (sequence or '0') ~= ARGV[first + 2 * index - 1] then
+            otherwise = 1
         end
     end
 end
-if account ~= ARGV[2] or bound == 1 then
+if account ~= ARGV[2] or otherwise == 1 then
     if ARGV[5] == '1' then
         redis.call('SET', KEYS[5], ARGV[4], 'PX', 500)
     end
-    return {account, bound}
+    return {account, otherwise}
 end
 
 if account == '' then
     redis.call('ZADD', KEYS[2], 0, ARGV[1])
 end
 redis.call('HSET', KEYS[1], ARGV[1], ARGV[3])
+if ARGV[6] == '0' then
+    redis.call('ZREM', KEYS[6], ARGV[1])
+elseif ARGV[6] ~= '' then
+    redis.call('ZADD', KEYS[6], ARGV[6], ARGV[1])
+end
+redis.call('RPUSH', KEYS[7], ARGV[7])
 first, last = list()
 if first <= last then
     redis.call('HSET', KEYS[3], unpack(ARGV, first, last))
@@ -55,11 +68,11 @@ first, last = list()
 if first <= last then
     redis.call('HSET', KEYS[4], unpack(ARGV, first, last))
 end
-for piece = 6, #KEYS do
+for chunk = 8, #KEYS do
     first, last = list()
-    redis.call('RPUSH', KEYS[piece], unpack(ARGV, first, last))
+    redis.call('RPUSH', KEYS[chunk], unpack(ARGV, first, last))
 end
-if turn then
+if lease then
     redis.call('DEL', KEYS[5])
 end
 return 1

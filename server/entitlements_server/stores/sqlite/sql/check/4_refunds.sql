@@ -1,14 +1,14 @@
--- Charges whose refunded total or newest refund differs from what their refunds amount to.
--- Kind 2 is a refund; the id that it names begins with the sequence of its charge.
+-- Charges whose refunded total or newest refund differs from what their refunds amount to. Member 4 is
+-- the kind, 8 the amount, 15 the refunded id, which begins with the sequence of its charge.
 WITH made AS (
     SELECT
         account,
-        CAST(substr(refunded_transaction_id, 1, instr(refunded_transaction_id, '-') - 1) AS INTEGER)
+        CAST(substr(stored ->> '15', 1, instr(stored ->> '15', '-') - 1) AS INTEGER)
             AS charge_sequence,
-        sum(amount) AS refunded,
+        sum(stored ->> '8') AS refunded,
         max(sequence) AS last_sequence
     FROM transactions
-    WHERE kind = 2
+    WHERE stored ->> '4' = 2
     GROUP BY 1, 2
 )
 SELECT

@@ -1,0 +1,215 @@
+"""What must hold of every history: one list, for all that is appended, copied, verified and tested.
+
+An invariant looks at a transaction and what comes before it, and says in what way the one contradicts
+the other, if it does. Those of `SUCCESSION` need the account; those of `REFERENCES` need the
+transaction that a key is bound to and the charge that a refund names.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from msgspec.structs import fields
+
+from entitlements_server.ledger.fold import account_after
+from entitlements_server.ledger.values import (
+    Account,
+    Charge,
+    Facts,
+    Kind,
+    Status,
+    Transaction,
+    sequence_of,
+)
+
+Succession = Callable[[Account, Transaction], str | None]
+"""Looks at the account before a transaction, and returns the end of a sentence or nothing."""
+
+Reference = Callable[[Facts, Transaction], str | None]
+"""Looks at what a transaction refers to, likewise."""
+
+
+def _sequences_have_no_gap(account: Account, transaction: Transaction) -> str | None:
+    if transaction.sequence != account.transaction_count + 1:
+        return f"its sequence should be {account.transaction_count + 1}"
+    return None
+
+
+def _balances_follow_from_each_other(account: Account, transaction: Transaction) -> str | None:
+    if transaction.balance_before != account.balance:
+        return f"the balance before it is {account.balance}, not {transaction.balance_before}"
+    return None
+
+
+def _times_never_run_backwards(account: Account, transaction: Transaction) -> str | None:
+    if transaction.create_time_us < account.update_time_us:
+        return "it is older than the one before it"
+    return None
+
+
+def _decision_times_are_noted_where_they_differ(_: Account, transaction: Transaction) -> str | None:
+    if transaction.decision_time_us == transaction.create_time_us:
+        return "its decision time is that of its creation, and should not be noted"
+    return None
+
+
+def _a_history_has_one_salt(account: Account, transaction: Transaction) -> str | None:
+    if transaction.salt and account.transaction_count:
+        return "it has a salt, and only the first transaction may have one"
+    return None
+
+
+def _kinds_have_their_effect(_: Account, transaction: Transaction) -> str | None:
+    """Not of kinds that only a newer version knows."""
+    amount, cost = transaction.amount, transaction.cost
+    match transaction.kind, transaction.status:
+        case Kind.CONSUME, Status.SUCCESS:
+            holds = amount == -cost and cost >= 0
+        case Kind.CONSUME, Status.DENIED:
+            holds = amount == 0 and cost > transaction.balance_before
+        case ((Kind.REFUND | Kind.TOP_UP), Status.SUCCESS):
+            holds = amount > 0
+        case Kind.ADJUSTMENT, Status.SUCCESS:
+            holds = True
+        case kind, status:
+            holds = not (kind.is_known and status.is_known)
+    if holds:
+        return None
+    return (
+        f"a {transaction.kind.name} that ended as {transaction.status.name} at a cost of {cost}"
+        f" cannot change the balance by {amount}"
+    )
+
+
+def _keys_are_bound_once(facts: Facts, transaction: Transaction) -> str | None:
+    if transaction.binds_key and facts.bound is not None:
+        return (
+            f"its key '{transaction.idempotency_key}' is bound already, to transaction"
+            f" {facts.bound.sequence}"
+        )
+    return None
+
+
+def _refunds_name_charges(facts: Facts, transaction: Transaction) -> str | None:
+    refunded, charge = transaction.refunded_transaction_id, facts.charge
+    if bool(refunded) != (transaction.kind is Kind.REFUND):
+        return "a refund, and nothing else, names a charge"
+    if not refunded:
+        return None
+    if charge is None or not charge.took_tokens:
+        return f"'{refunded}' is no charge of that user"
+    if not 0 < transaction.amount <= charge.remaining:
+        return f"{charge.remaining} tokens remain of the charge it refunds"
+    return None
+
+
+SUCCESSION: tuple[Succession, ...] = (
+    _sequences_have_no_gap,
+    _balances_follow_from_each_other,
+    _times_never_run_backwards,
+    _decision_times_are_noted_where_they_differ,
+    _a_history_has_one_salt,
+    _kinds_have_their_effect,
+)
+"""What a transaction must be, given the account before it."""
+
+REFERENCES: tuple[Reference, ...] = (_keys_are_bound_once, _refunds_name_charges)
+"""What a transaction must be, given what it refers to."""
+
+
+def violations(account: Account, facts: Facts, transaction: Transaction) -> Iterator[str]:
+    """Check the next transaction of a history. Yields the end of a sentence for each violation.
+
+    Args:
+        account: Before the transaction.
+        facts: The transaction that its key is bound to, and the charge that it refunds.
+        transaction: What comes next.
+    """
+    for succession in SUCCESSION:
+        if problem := succession(account, transaction):
+            yield problem
+    for reference in REFERENCES:
+        if problem := reference(facts, transaction):
+            yield problem
+
+
+@dataclass(slots=True)
+class History:
+    """Checks the history of one account as it is read, oldest first.
+
+    Keys and charges have to be remembered until the history is through. To bound that, a long
+    history can be read several times, each time for another `part` of the keys and charges.
+
+    Attributes:
+        account: As it was when the reading began. What came later is not looked at.
+        part: Which part of keys and charges to look at: 0 to parts - 1. What follows from the
+            transaction before is looked at in part 0.
+        parts: How many parts there are, at least 1.
+    """
+
+    account: Account
+    part: int = 0
+    parts: int = 1
+    _so_far: Account = field(init=False)
+    _keys: dict[str, Transaction] = field(init=False, default_factory=dict)
+    _charges: dict[int, Charge] = field(init=False, default_factory=dict)
+    _has_unknown: bool = field(init=False, default=False)
+
+    def __post_init__(self) -> None:
+        self._so_far = Account(self.account.user_id)
+
+    def add(self, transaction: Transaction, stored: bytes) -> Iterator[str]:
+        """Check the next transaction. Yields the end of a sentence for each violation.
+
+        Args:
+            transaction: The next one.
+            stored: It, as stores keep it.
+        """
+        if self.part == 0:
+            for succession in SUCCESSION:
+                if problem := succession(self._so_far, transaction):
+                    yield problem
+            self._so_far = account_after(self._so_far, transaction, stored)
+            self._has_unknown |= bool(transaction.carried) or not transaction.kind.is_known
+        yield from self._references(transaction)
+
+    def finish(self) -> Iterator[str]:
+        """Check the account, once its newest transaction was looked at."""
+        if self.part:
+            return
+        found, account = self._so_far, self.account
+        if found.transaction_count < account.transaction_count:
+            yield f"transactions after {found.transaction_count} are missing"
+        for one in fields(Account):
+            stored, right = getattr(account, one.name), getattr(found, one.name)
+            if one.name == "head" and stored != right:
+                yield (
+                    "its chain ends in another head than its transactions lead to: one of them was"
+                    " changed, dropped, inserted or moved"
+                )
+            elif one.name not in ("head", *self._unknowable) and stored != right:
+                yield f"its {one.name} is {stored!r} and its transactions come to {right!r}"
+
+    @property
+    def _unknowable(self) -> tuple[str, ...]:
+        """Fields of an account that this version can't derive."""
+        return ("carried", "due_us") if self._has_unknown else ("carried",)
+
+    def _references(self, transaction: Transaction) -> Iterator[str]:
+        """Check what is in this part of the keys and charges, and remember it."""
+        key, sequence = transaction.idempotency_key, transaction.sequence
+        refunded = sequence_of(transaction.refunded_transaction_id)
+        if transaction.binds_key and hash(key) % self.parts == self.part:
+            if problem := _keys_are_bound_once(Facts(bound=self._keys.get(key)), transaction):
+                yield problem
+            self._keys.setdefault(key, transaction)
+        if (refunded or 0) % self.parts == self.part:
+            charge = self._charges.get(refunded or 0)
+            if charge and charge.transaction.transaction_id != transaction.refunded_transaction_id:
+                charge = None
+            if problem := _refunds_name_charges(Facts(charge=charge), transaction):
+                yield problem
+            if charge is not None and refunded is not None:
+                total = charge.refunded + transaction.amount
+                self._charges[refunded] = Charge(charge.transaction, total, transaction)
+        if transaction.kind is Kind.CONSUME and sequence % self.parts == self.part:
+            self._charges[sequence] = Charge(transaction)

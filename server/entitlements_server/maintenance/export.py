@@ -1,0 +1,182 @@
+"""The audit trail: every transaction of every user, oldest first, as JSON Lines or CSV.
+
+Beside the file, `FILE.progress` says how far it is sound. An export that was broken off goes on
+from there; when it is through, that file is gone.
+"""
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.maintenance.paging import account_pages, count_transactions, oldest_first
+from entitlements_server.maintenance.rows import COLUMNS, Filters, row_of
+from entitlements_server.stores.interface import Progress, Store, silent
+
+Format = Literal["jsonl", "csv"]
+
+
+class ExportError(Exception):
+    """The export cannot be made, or cannot be resumed; the message says why."""
+
+
+@dataclass(slots=True)
+class Checkpoint:
+    """How far an export is sound.
+
+    Attributes:
+        request: What is exported, from where: resuming must ask for the same.
+        cursor: Of the page of accounts that comes next.
+        size: Bytes of the file up to there.
+        rows: Transactions written up to there.
+        read: Transactions read up to there.
+    """
+
+    request: dict[str, Any]
+    cursor: str = ""
+    size: int = 0
+    rows: int = 0
+    read: int = 0
+
+
+@dataclass(slots=True)
+class Export:
+    """An export to a file.
+
+    Attributes:
+        store: What to read.
+        source: Names the store, without secrets, so that a resumed export reads the same.
+        target: Where to write.
+        form: How.
+        filters: Which transactions.
+        progress: Takes note of transactions read.
+    """
+
+    store: Store
+    source: str
+    target: Path
+    form: Format
+    filters: Filters = field(default_factory=Filters)
+    progress: Progress = silent
+
+    async def run(self, *, resume: bool = False) -> int:
+        """Write the trail.
+
+        Args:
+            resume: Whether to go on with one that was broken off.
+
+        Returns:
+            How many transactions the file holds.
+
+        Raises:
+            ExportError: There is a file already, or nothing to resume, or it is of another export.
+        """
+        checkpoint = self._begin(resume=resume)
+        try:
+            with self.target.open("r+b") as file:
+                file.truncate(checkpoint.size)
+                file.seek(checkpoint.size)
+                if not checkpoint.size and self.form == "csv":
+                    file.write(_csv([list(COLUMNS)]))
+                if self.filters.user_id:
+                    account = await self.store.account(self.filters.user_id)
+                    checkpoint.rows += await self._write(file, [account], checkpoint, 0)
+                    _sync(file)
+                else:
+                    await self._write_all(file, checkpoint)
+        except OSError as error:
+            raise ExportError(f"{self.target} cannot be written: {error.strerror}.") from error
+        self._progress_file.unlink(missing_ok=True)
+        return checkpoint.rows
+
+    @property
+    def _progress_file(self) -> Path:
+        return self.target.with_name(self.target.name + ".progress")
+
+    def _request(self) -> dict[str, Any]:
+        return {"source": self.source, "form": self.form, "filters": self.filters.as_json()}
+
+    def _begin(self, *, resume: bool) -> Checkpoint:
+        if resume:
+            return self._resume()
+        try:
+            self.target.touch(exist_ok=False)
+        except FileExistsError as error:
+            raise ExportError(
+                f"{self.target} is there already: choose another name, or say --resume to go on"
+                " with an export that was broken off."
+            ) from error
+        except OSError as error:
+            raise ExportError(f"{self.target} cannot be written: {error.strerror}.") from error
+        checkpoint = Checkpoint(self._request())
+        self._save(checkpoint)
+        return checkpoint
+
+    def _resume(self) -> Checkpoint:
+        try:
+            saved = Checkpoint(**json.loads(self._progress_file.read_text("utf-8")))
+            size = self.target.stat().st_size
+        except (OSError, ValueError, TypeError) as error:
+            raise ExportError(
+                f"There is nothing to resume: {self._progress_file} is kept beside an export that"
+                " was broken off, and gone once it is through."
+            ) from error
+        if saved.request != self._request() or size < saved.size:
+            raise ExportError(
+                f"{self.target} is of another export: resume it with the store, format and filters"
+                " that it was begun with."
+            )
+        return saved
+
+    def _save(self, checkpoint: Checkpoint) -> None:
+        content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
+        fresh = self._progress_file.with_name(self._progress_file.name + ".new")
+        fresh.write_text(json.dumps(content), "utf-8")
+        fresh.replace(self._progress_file)
+
+    async def _write_all(self, file: BinaryIO, checkpoint: Checkpoint) -> None:
+        total = await count_transactions(self.store)
+        async for page in account_pages(self.store, checkpoint.cursor):
+            checkpoint.rows += await self._write(file, page.accounts, checkpoint, total)
+            checkpoint.cursor = page.next_cursor
+            if page.next_cursor:
+                # First the file, then what vouches for it.
+                _sync(file)
+                checkpoint.size = file.tell()
+                self._save(checkpoint)
+        _sync(file)
+
+    async def _write(
+        self, file: BinaryIO, accounts: Iterable[Account], checkpoint: Checkpoint, total: int
+    ) -> int:
+        rows = 0
+        for account in accounts:
+            async for transaction in oldest_first(self.store, account):
+                checkpoint.read += 1
+                if self.filters.match(transaction):
+                    file.write(self._line(transaction))
+                    rows += 1
+            self.progress(checkpoint.read, max(total, checkpoint.read))
+        return rows
+
+    def _line(self, transaction: Transaction) -> bytes:
+        row = row_of(transaction)
+        if self.form == "csv":
+            return _csv([list(row.values())])
+        return (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def _csv(rows: Iterable[list[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,93 @@
+"""Transactions as rows of an audit trail, and which of them are wanted."""
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from enum import Enum
+from typing import Any
+
+from msgspec.structs import fields
+
+from entitlements_server.ledger.values import Kind, Status, Transaction
+
+_MAX_PUBLIC = 100
+"""Fields of higher numbers are the ledger's own."""
+
+_FIELDS = {
+    **{int(one.encode_name): one.name for one in fields(Transaction) if one.encode_name.isdigit()},
+    1: "transaction_id",
+    9: "balance_before",
+}
+"""Of a transaction and what follows from it, by their numbers in the contract."""
+
+_FIRST = ("user_id", "sequence", "transaction_id")
+
+_NAMES = (
+    *_FIRST,
+    *(
+        name
+        for number, name in sorted(_FIELDS.items())
+        if number <= _MAX_PUBLIC and name not in _FIRST
+    ),
+)
+
+COLUMNS = tuple(name.removesuffix("_us") for name in _NAMES)
+"""The columns of the trail, in order. Named as in the contract; amounts are tokens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filters:
+    """Which transactions are wanted. What is not said does not matter.
+
+    Attributes:
+        user_id: Of this user.
+        feature: Charged for this feature.
+        kind: Of this kind.
+        status: That ended so.
+        since_us: Not before this time, microseconds since 1970 UTC.
+        until_us: Before this time, likewise.
+    """
+
+    user_id: str = ""
+    feature: str = ""
+    kind: Kind | None = None
+    status: Status | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+
+    def match(self, transaction: Transaction) -> bool:
+        """Return whether a transaction is wanted."""
+        time_us = transaction.create_time_us
+        return (
+            self.user_id in ("", transaction.user_id)
+            and self.feature in ("", transaction.feature)
+            and self.kind in (None, transaction.kind)
+            and self.status in (None, transaction.status)
+            and (self.since_us is None or time_us >= self.since_us)
+            and (self.until_us is None or time_us < self.until_us)
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return them as plain values."""
+        return asdict(self)
+
+
+def row_of(transaction: Transaction) -> dict[str, Any]:
+    """Turn a transaction into a row: names instead of numbers, times as RFC 3339 UTC or empty."""
+    return {
+        column: _plain(name, getattr(transaction, name))
+        for column, name in zip(COLUMNS, _NAMES, strict=True)
+    }
+
+
+def _plain(name: str, value: Any) -> Any:
+    if isinstance(value, Enum):
+        return value.name
+    if name.endswith("_us"):
+        return _rfc3339(value) if value else ""
+    return value
+
+
+def _rfc3339(time_us: int) -> str:
+    seconds, microseconds = divmod(time_us, 1_000_000)
+    time = datetime.fromtimestamp(seconds, UTC).replace(microsecond=microseconds)
+    return time.isoformat(timespec="microseconds").replace("+00:00", "Z")

@@ -1,0 +1,73 @@
+"""A ledger to look at, whether or not a server has it open."""
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from entitlements_server.stores.factory import ledger_backup, open_store
+from entitlements_server.stores.interface import (
+    Progress,
+    Store,
+    StoreConfigurationError,
+    StoreInUseError,
+    silent,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A ledger that can be read.
+
+    Attributes:
+        store: What to read.
+        file: The file that it is in, if it is in one.
+        copied: Whether it is a copy, because a server has the original open.
+    """
+
+    store: Store
+    file: Path | None
+    copied: bool
+
+
+@asynccontextmanager
+async def open_snapshot(url: str, progress: Progress = silent) -> AsyncIterator[Snapshot]:
+    """Open a ledger for reading while the block runs.
+
+    A file that a server has open is copied first, to the folder for temporary files, and
+    the copy is read: the state of one moment. Other stores are read as they are.
+
+    Args:
+        url: The store.
+        progress: Takes note of how the copying goes, in pages.
+
+    Raises:
+        StoreConfigurationError: There is no such ledger, or it cannot be opened.
+        BackupError: The copy could not be made.
+    """
+    if url.startswith("memory:"):
+        raise StoreConfigurationError(
+            "A ledger in memory is seen by its server alone: name another with --store."
+        )
+    ledger = ledger_backup(url)
+    if ledger is not None and not ledger.path.exists():
+        raise StoreConfigurationError(f"There is no ledger {ledger.path}: name one with --store.")
+    try:
+        store = await open_store(url)
+    except StoreInUseError:
+        assert ledger is not None
+        with tempfile.TemporaryDirectory(prefix="entitlements-") as folder:
+            copy = Path(folder) / ledger.path.name
+            await asyncio.to_thread(ledger.backup, copy, progress=progress)
+            store = await open_store(ledger.url_of(copy))
+            try:
+                yield Snapshot(store, copy, copied=True)
+            finally:
+                await store.close()
+        return
+    try:
+        yield Snapshot(store, ledger.path if ledger is not None else None, copied=False)
+    finally:
+        await store.close()

@@ -1,0 +1,168 @@
+"""What a group writes for one user: how it is decided, and the redis command that stores it."""
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import Any
+
+from entitlements_server.ledger.state import Entry, State
+from entitlements_server.ledger.values import Account, Kind, sequence_of
+from entitlements_server.stores.redis.codec import (
+    write_account,
+    write_change,
+    write_refund,
+    write_transaction,
+)
+from entitlements_server.stores.redis.connection import COMMIT
+from entitlements_server.stores.redis.prefetch import Prefetch
+from entitlements_server.stores.redis.schema import CHUNK, UserKeys
+from entitlements_server.stores.redis.topology import Request
+
+_LEASE_AFTER = 3
+"""Conflicts after which a write asks for the lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What was decided for one user at one time.
+
+    Attributes:
+        write_id: Of this attempt, another one for each.
+        entries: To be stored: the next ones of the user. Maybe none.
+        result: What to answer once they are.
+        account: The account that follows.
+        account_text: It as it will be stored.
+        state: Knows the charges that the transactions refund, and the due time if it changed.
+    """
+
+    write_id: str
+    entries: Sequence[Entry]
+    result: Any
+    account: Account
+    account_text: bytes
+    state: State
+
+
+Decide = Callable[[State], tuple[Sequence[Entry], Any]]
+"""Decide for one user: return what to store, and what to answer once it is. Updates the state."""
+
+
+@dataclass(slots=True, eq=False)
+class AccountWrite:
+    """What a group writes for one user, on its way into the store.
+
+    Attributes:
+        keys: The user.
+        names: Idempotency keys that the decision looks at.
+        charges: Sequences of charges that it looks at.
+        decide: The decision; it may be taken more than once.
+        lease_id: Under which this write takes the lease: the write id of its first attempt.
+        done: The attempt that was stored, at the end.
+        state: What the next decision is taken on; None has to be loaded.
+        account: The account in it as it is stored.
+        bindings: What the next decision takes each key to be bound to: a sequence, or 0 if to
+            none.
+        optimistic: Whether that is a guess, which holds only if the script confirms it.
+        doubtful: Attempts of which nobody knows whether they were stored.
+        conflicts: How often it was decided in vain.
+        losses: How often the connection broke.
+    """
+
+    keys: UserKeys
+    names: Sequence[str]
+    charges: Sequence[int]
+    decide: Decide
+    lease_id: str = ""
+    done: Attempt | None = None
+    state: State | None = None
+    account: bytes = b""
+    bindings: Mapping[str, int] = field(default_factory=dict)
+    optimistic: bool = False
+    doubtful: list[Attempt] = field(default_factory=list)
+    conflicts: int = 0
+    losses: int = 0
+
+    def guess(self, account: Account, text: bytes) -> None:
+        """Start from an account that is probably the newest, and keys that are probably new."""
+        if self.charges or self.doubtful:
+            self.state = None
+            return
+        self.state = State()
+        if account.transaction_count:
+            self.state.accounts[account.user_id] = account
+        self.account = text
+        self.bindings = dict.fromkeys(self.names, 0)
+        self.optimistic = True
+
+    def prefetch(self) -> Prefetch:
+        """What to read instead of guessing."""
+        doubtful = [attempt.entries[0].transaction.sequence for attempt in self.doubtful]
+        return Prefetch(self.keys, self.names, self.charges, doubtful)
+
+    def take(self, prefetch: Prefetch) -> None:
+        """Settle attempts in doubt by what was read, or start from it."""
+        for attempt, write_id in zip(self.doubtful, prefetch.write_ids, strict=True):
+            if write_id == attempt.write_id:
+                self.done = attempt
+                return
+        self.state = prefetch.state
+        self.account = prefetch.account
+        self.bindings = prefetch.bindings
+        self.optimistic = False
+
+    def attempt(self) -> Attempt | None:
+        """Decide. None if the guess it was decided on cannot be confirmed without writing."""
+        assert self.state is not None
+        state, self.state = self.state, None
+        entries, result = self.decide(state)
+        if not entries and self.optimistic:
+            return None
+        write_id = secrets.token_urlsafe(6)
+        self.lease_id = self.lease_id or write_id
+        account = state.account(self.keys.user_id)
+        return Attempt(write_id, entries, result, account, write_account(account, write_id), state)
+
+    def request(self, attempt: Attempt) -> Request:
+        """The command that stores an attempt."""
+        keys, state = self.keys, attempt.state
+        transactions = [entry.transaction for entry in attempt.entries]
+        bound: dict[str, int] = {}
+        refunds: dict[int, str] = {}
+        for transaction in transactions:
+            if transaction.binds_key:
+                bound[transaction.idempotency_key] = transaction.sequence
+            if transaction.kind is Kind.REFUND:
+                charge_sequence = sequence_of(transaction.refunded_transaction_id)
+                assert charge_sequence is not None
+                charge = state.charges[keys.user_id, charge_sequence]
+                assert charge.last_refund is not None
+                refunds[charge_sequence] = write_refund(
+                    charge.refunded, charge.last_refund.sequence
+                )
+        chunks: list[str] = []
+        rows: list[int | bytes] = []
+        for chunk, of_chunk in groupby(attempt.entries, _chunk_of):
+            texts = [write_transaction(entry, attempt.write_id) for entry in of_chunk]
+            chunks.append(keys.chunk(chunk))
+            rows += (len(texts), *texts)
+        fixed = (
+            *(keys.accounts, keys.users, keys.bound, keys.refunds),
+            *(keys.lease, keys.due, keys.changes),
+        )
+        change = write_change(keys.user_id, transactions[0].sequence, transactions[-1].sequence)
+        command: list[str | int | bytes] = [COMMIT, len(fixed) + len(chunks), *fixed, *chunks]
+        command += (keys.user_id, self.account, attempt.account_text)
+        command += (self.lease_id, "1" if self.conflicts >= _LEASE_AFTER else "")
+        command += (state.due.get(keys.user_id, ""), change)
+        command += (*_listed(self.bindings), *_listed(bound), *_listed(refunds), *rows)
+        return Request(keys.bucket, command)
+
+
+def _chunk_of(entry: Entry) -> int:
+    return (entry.transaction.sequence - 1) // CHUNK
+
+
+def _listed(pairs: Mapping[Any, Any]) -> list[Any]:
+    """Return keys and values as a list of the script: its length, then one after the other."""
+    return [2 * len(pairs), *(item for pair in pairs.items() for item in pair)]

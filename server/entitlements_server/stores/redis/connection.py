@@ -1,0 +1,177 @@
+"""One Redis server: pipelines, reconnecting with backoff, and what it must promise."""
+
+import asyncio
+import random
+import time
+from collections.abc import Sequence
+from importlib import resources
+from typing import Any
+
+import structlog
+from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+
+from entitlements_server.stores.redis.durability import QUESTIONS, objection
+from entitlements_server.stores.redis.url import RedisUrl
+
+log = structlog.get_logger()
+
+Command = Sequence[str | int | bytes]
+"""A command and its arguments."""
+
+COMMIT = "commit"
+"""Stands for `EVALSHA <digest of lua/commit.lua>` at the start of a command."""
+
+BAD_CREDENTIALS = "The Redis {name} refuses the user or password in the store's URL."
+"""What is said of wrong credentials."""
+
+_SCRIPT = (resources.files(__package__) / "lua" / "commit.lua").read_text("utf-8")
+_CONNECT_S = 2.0
+_REPLY_S = 5.0
+_CONNECTIONS = 16
+_MIN_BACKOFF_S = 0.05
+_MAX_BACKOFF_S = 1.0
+
+
+class DownError(Exception):
+    """The server cannot be reached: nothing was sent to it."""
+
+
+class LostError(Exception):
+    """The connection broke: it is unknown what was executed of the commands."""
+
+
+class UnfitError(Exception):
+    """The server cannot have the ledger; the message is a sentence that says what to change."""
+
+
+class RedisConnection:
+    """A Redis server. It connects when it is used, and again after every loss.
+
+    Each new connection after a loss is preceded by a look at what the server promises: it may be
+    another one by now.
+
+    Args:
+        url: What the operator asked for.
+        host: Where the server is.
+        port: Likewise.
+    """
+
+    def __init__(self, url: RedisUrl, host: str, port: int) -> None:
+        self.name = f"{host}:{port}"
+        self._url = url
+        pool = BlockingConnectionPool(
+            max_connections=_CONNECTIONS,
+            timeout=_REPLY_S,
+            connection_class=SSLConnection if url.tls else Connection,
+            host=host,
+            port=port,
+            protocol=2,
+            socket_timeout=_REPLY_S,
+            socket_connect_timeout=_CONNECT_S,
+            # What to do about a lost reply is for the store to say: never send anything twice.
+            retry=Retry(NoBackoff(), 0),
+            **url.connection,
+        )
+        self._pool = pool
+        self._redis = Redis(connection_pool=pool)
+        self._digest = ""
+        self._failures = 0
+        self._closed_until = 0.0
+        self._greeting = asyncio.Lock()
+
+    async def run(self, commands: Sequence[Command]) -> list[Any]:
+        """Execute commands in order in one pipeline, all on one connection.
+
+        Returns:
+            The replies in their order; an error reply is a ResponseError in its place.
+
+        Raises:
+            DownError: Nothing was sent.
+            LostError: It is unknown what was executed.
+            UnfitError: Nothing was sent.
+        """
+        if not self._digest:
+            await self._greet()
+        replies = await self._pipeline(self._expand(commands))
+        missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
+        if missing:
+            # A script that the server does not know did nothing, so it may be sent again.
+            await self._pipeline([("SCRIPT LOAD", _SCRIPT)])
+            again = await self._pipeline(self._expand([commands[at] for at in missing]))
+            for at, reply in zip(missing, again, strict=True):
+                replies[at] = reply
+        if any(isinstance(reply, ReadOnlyError) for reply in replies):
+            # Demoted: another server may have this address on the next connection.
+            await self.forget()
+        return replies
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._redis.aclose()
+        await self._pool.aclose()
+
+    def _expand(self, commands: Sequence[Command]) -> list[Command]:
+        return [
+            ("EVALSHA", self._digest, *command[1:]) if command[0] == COMMIT else command
+            for command in commands
+        ]
+
+    async def _greet(self) -> None:
+        """Connect, see what the server promises, and give it the script."""
+        async with self._greeting:
+            if self._digest:
+                return
+            if time.monotonic() < self._closed_until:
+                raise DownError(self.name)
+            try:
+                *answers, digest = await self._pipeline([*QUESTIONS, ("SCRIPT LOAD", _SCRIPT)])
+            except LostError as error:
+                self._back_off()
+                raise DownError(self.name) from error
+            problem = objection(self._url.durability, answers)
+            if problem is None and isinstance(digest, ResponseError):
+                problem = "It does not take scripts: allow this user SCRIPT LOAD and EVALSHA."
+            if problem is not None:
+                self._back_off()
+                raise UnfitError(f"The Redis server {self.name} cannot have the ledger. {problem}")
+            if self._failures:
+                log.info("Redis is reachable again.", server=self.name)
+            self._failures = 0
+            self._digest = str(digest)
+
+    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
+        pipeline = self._redis.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        try:
+            replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        except (AuthenticationError, AuthorizationError) as error:
+            await self.forget()
+            raise UnfitError(BAD_CREDENTIALS.format(name=f"server {self.name}")) from error
+        except (RedisError, OSError, TimeoutError) as error:
+            await self.forget()
+            raise LostError(self.name) from error
+        return replies
+
+    async def forget(self) -> None:
+        """Drop idle connections, and look at the server again before it is used again."""
+        self._digest = ""
+        await self._pool.disconnect(inuse_connections=False)
+
+    def _back_off(self) -> None:
+        if not self._failures:
+            log.warning("Redis cannot be reached.", server=self.name)
+        self._failures += 1
+        longest = _MIN_BACKOFF_S * 2 ** min(self._failures, 10)
+        seconds = min(longest, _MAX_BACKOFF_S) * random.uniform(0.5, 1)  # noqa: S311  # jitter
+        self._closed_until = time.monotonic() + seconds

@@ -1,0 +1,48 @@
+"""The format of a ledger on Redis: looked at before anything else, and raised by the newest server."""
+
+from typing import Any
+
+from entitlements_server.stores.format import FORMAT, parse
+from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.redis.connection import LostError
+from entitlements_server.stores.redis.schema import BUCKETS, FORMAT_KEY, TAGS
+from entitlements_server.stores.redis.topology import MisplacedError, Request, Topology
+
+
+async def open_format(topology: Topology) -> None:
+    """Require that this version can read the ledger, and note that it has opened it.
+
+    Raises:
+        StoreConfigurationError: It can't; nothing was changed.
+        DownError, LostError, UnfitError, ResponseError: A server cannot be used.
+    """
+    (text,) = await _run(topology, [Request(0, ("GET", FORMAT_KEY))])
+    if text is None:
+        counts = await _run(
+            topology,
+            [Request(bucket, ("ZCARD", f"{TAGS[bucket]}:users")) for bucket in range(BUCKETS)],
+        )
+        if any(counts):
+            raise StoreConfigurationError(
+                "The ledger in this Redis was written by a version of this program from before its"
+                " first release, whose format is not read any more: name another database. It was"
+                " left as it is."
+            )
+    found = parse(text.decode("ascii", "replace")) if text is not None else None
+    if text is not None and (found is None or not found.is_readable):
+        raise StoreConfigurationError(
+            f"The ledger in this Redis has format {found or 'unknown'} and this program reads"
+            f" formats {FORMAT.major}.x: run the version that wrote it. It was left as it is."
+        )
+    if found is None or found < FORMAT:
+        await _run(topology, [Request(0, ("SET", FORMAT_KEY, str(FORMAT)))])
+
+
+async def _run(topology: Topology, requests: list[Request]) -> list[Any]:
+    replies = await topology.run(requests)
+    for reply in replies:
+        if isinstance(reply, MisplacedError):
+            raise LostError("the cluster") from reply
+        if isinstance(reply, Exception):
+            raise reply
+    return replies

@@ -1,0 +1,113 @@
+"""The read set of a decision, read in two steps: first by name, then what those reads refer to."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from entitlements_server.ledger.state import State
+from entitlements_server.ledger.values import Charge, Transaction
+from entitlements_server.stores.redis.codec import (
+    read_account,
+    read_refund,
+    read_transaction,
+    write_id_of,
+)
+from entitlements_server.stores.redis.connection import Command, LostError
+from entitlements_server.stores.redis.schema import UserKeys
+
+
+def at(keys: UserKeys, sequence: int) -> Command:
+    """The command that reads one transaction."""
+    chunk, index = keys.index_of(sequence)
+    return ("LINDEX", chunk, index)
+
+
+@dataclass(slots=True)
+class Prefetch:
+    """What is to be known of one user.
+
+    The account is read before anything else, so whatever changes later makes the account
+    another one and is noticed when the decision is stored.
+
+    Attributes:
+        keys: The user.
+        names: Idempotency keys.
+        charges: Sequences of transactions that refunds name.
+        doubtful: Sequences of which to read only the write id.
+        account: The account as it is stored, once read.
+        write_ids: The write ids read, in the order of `doubtful`.
+        bindings: What each of `names` is bound to: a sequence, or 0 if to none.
+        state: What was read, but the write ids.
+    """
+
+    keys: UserKeys
+    names: Sequence[str]
+    charges: Sequence[int]
+    doubtful: Sequence[int]
+    account: bytes = b""
+    write_ids: list[str] = field(default_factory=list)
+    bindings: dict[str, int] = field(default_factory=dict)
+    state: State = field(default_factory=State)
+    _refunds: dict[int, tuple[int, int]] = field(default_factory=dict)
+
+    def first(self) -> list[Command]:
+        """The commands of the first step."""
+        keys = self.keys
+        commands: list[Command] = [("HGET", keys.accounts, keys.user_id)]
+        if self.names:
+            commands.append(("HMGET", keys.bound, *self.names))
+        if self.charges:
+            commands.append(("HMGET", keys.refunds, *self.charges))
+        commands.extend(at(keys, sequence) for sequence in self.doubtful)
+        return commands
+
+    def take_first(self, replies: Iterable[Any]) -> None:
+        """Take in the replies to `first`."""
+        rest = iter(replies)
+        self.account = next(rest) or b""
+        account = read_account(self.keys.user_id, self.account)
+        if account.transaction_count:
+            self.state.accounts[account.user_id] = account
+        if self.names:
+            for name, sequence in zip(self.names, next(rest), strict=True):
+                self.bindings[name] = int(sequence or 0)
+        if self.charges:
+            for sequence, refund in zip(self.charges, next(rest), strict=True):
+                if refund is not None:
+                    self._refunds[sequence] = read_refund(refund)
+        self.write_ids = [write_id_of(row) for row in rest]
+
+    def second(self) -> list[Command]:
+        """The commands of the second step, maybe none."""
+        return [at(self.keys, sequence) for sequence in self._sequences()]
+
+    def take_second(self, replies: Iterable[Any]) -> None:
+        """Take in the replies to `second`: the state is complete.
+
+        Raises:
+            LostError: The two steps do not fit together.
+        """
+        user_id = self.keys.user_id
+        rows: dict[int, Transaction] = {
+            sequence: read_transaction(row)
+            for sequence, row in zip(self._sequences(), replies, strict=True)
+            if row is not None
+        }
+        for name, sequence in self.bindings.items():
+            if not sequence:
+                continue
+            if sequence not in rows:
+                # Acknowledged data has gone since the first step: a failover, perhaps.
+                raise LostError(self.keys.user_id)
+            self.state.keys[user_id, name] = rows[sequence]
+        for sequence in self.charges:
+            if sequence in rows:
+                refunded, last = self._refunds.get(sequence, (0, 0))
+                self.state.charges[user_id, sequence] = Charge(
+                    rows[sequence], refunded, rows.get(last)
+                )
+
+    def _sequences(self) -> list[int]:
+        lasts = (last for _, last in self._refunds.values())
+        charges = (sequence for sequence in self.charges if sequence >= 1)
+        return sorted({*filter(None, self.bindings.values()), *charges, *lasts})

@@ -1,0 +1,101 @@
+"""Reads, put together: those that arrive while others are under way go in one pipeline."""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from entitlements_server.stores.interface import StoreUnavailableError
+from entitlements_server.stores.redis.connection import LostError
+from entitlements_server.stores.redis.topology import MisplacedError, Request, Topology
+from entitlements_server.stores.redis.writer import unavailable
+
+_PIPELINE = 1000
+_TRIES = 3
+_PAUSE_S = 0.05
+
+
+@dataclass(slots=True, eq=False)
+class _Read:
+    requests: Sequence[Request]
+    future: asyncio.Future[list[Any]]
+
+
+class Reader:
+    """Executes commands that only read.
+
+    One pipeline is under way at a time, so any number of calls needs one connection.
+    """
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+        self._queue: deque[_Read] = deque()
+        self._running: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def read(self, requests: Sequence[Request]) -> list[Any]:
+        """Execute requests, all begun after this call.
+
+        Returns:
+            Their replies in order, no error among them.
+
+        Raises:
+            StoreUnavailableError: A server cannot be reached, or refuses.
+        """
+        if not requests:
+            return []
+        # What broke while it was under way may be read again: reading changes nothing.
+        for trial in range(1, _TRIES + 1):
+            replies = await self._submit(requests)
+            problem = next((reply for reply in replies if isinstance(reply, Exception)), None)
+            if problem is None:
+                return replies
+            if trial == _TRIES or not isinstance(problem, (LostError, MisplacedError)):
+                raise unavailable(problem) from problem
+            await asyncio.sleep(_PAUSE_S * trial)
+        raise AssertionError  # the loop returns or raises
+
+    async def close(self) -> None:
+        """Finish what is under way, and take no more."""
+        self._closed = True
+        if self._running is not None:
+            await self._running
+
+    async def _submit(self, requests: Sequence[Request]) -> list[Any]:
+        if self._closed:
+            raise StoreUnavailableError("The ledger is closed.")
+        loop = asyncio.get_running_loop()
+        read = _Read(requests, loop.create_future())
+        self._queue.append(read)
+        if self._running is None:
+            self._running = loop.create_task(self._drain())
+        return await read.future
+
+    async def _drain(self) -> None:
+        try:
+            while self._queue:
+                reads: list[_Read] = []
+                size = 0
+                while self._queue and size < _PIPELINE:
+                    read = self._queue.popleft()
+                    if not read.future.done():
+                        reads.append(read)
+                        size += len(read.requests)
+                await self._execute(reads)
+        finally:
+            self._running = None
+
+    async def _execute(self, reads: Sequence[_Read]) -> None:
+        requests = [request for read in reads for request in read.requests]
+        try:
+            replies = iter(await self._topology.run(requests))
+        except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told
+            for read in reads:
+                if not read.future.done():
+                    read.future.set_exception(error)
+            return
+        for read in reads:
+            mine = [next(replies) for _ in read.requests]
+            if not read.future.done():
+                read.future.set_result(mine)

@@ -1,0 +1,36 @@
+"""Whether a ledger file is sound, and its tables agree with each other."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from importlib import resources
+from pathlib import Path
+
+import apsw
+
+from entitlements_server.stores.interface import Finding
+
+_CHECKS = resources.files(__package__) / "sql" / "check"
+
+
+def check_file(path: Path) -> Iterator[Finding]:
+    """Check the tables of a ledger file. Yields what does not hold.
+
+    The commit log must have been flushed: opening the store does that.
+    """
+    with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
+        yield from check_tables(connection)
+
+
+def check_tables(connection: apsw.Connection) -> Iterator[Finding]:
+    """Check the tables that a connection leads to. Yields what does not hold."""
+    try:
+        for (line,) in connection.execute("PRAGMA quick_check(100)"):
+            if line != "ok":
+                yield Finding("", "", f"SQLite finds it damaged: {line}")
+        for check in sorted(_CHECKS.iterdir(), key=lambda one: one.name):
+            if not check.name.endswith(".sql"):
+                continue
+            for user_id, sequence, what in connection.execute(check.read_text("utf-8")):
+                yield Finding(user_id or "?", str(sequence), what)
+    except apsw.Error as error:
+        yield Finding("", "", f"SQLite cannot read it: {error}")

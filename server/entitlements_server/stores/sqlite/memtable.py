@@ -1,0 +1,171 @@
+"""The newest part of a ledger, in memory: durable in the commit log, not in the tables yet."""
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from entitlements_server.ledger.state import Entry, ReadSet, State
+from entitlements_server.ledger.values import Account, Charge, Transaction
+
+_Item = TypeVar("_Item")
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
+
+POSITIONS_A_GROUP = 4096
+"""Positions in the tail of changes that each group of the commit log has: more than it needs."""
+
+
+Change = tuple[int, Entry]
+"""A position in the tail of changes, and what was recorded there."""
+
+
+def numbered(position: int, items: Iterable[_Item]) -> Iterator[tuple[int, _Item]]:
+    """Give what a group of the commit log records its positions in the tail of changes."""
+    return enumerate(items, position * POSITIONS_A_GROUP)
+
+
+def by_user(changes: Iterable[Change]) -> list[Change]:
+    """Sort so that neighbours share pages; those of one user stay in order."""
+    return sorted(changes, key=_user_of)
+
+
+def _user_of(change: Change) -> str:
+    return change[1].account.user_id
+
+
+@dataclass(slots=True)
+class Segment:
+    """Transactions that are flushed together, and the state that they amount to.
+
+    Attributes:
+        state: The newest accounts, keys, charges and due times of the users in it.
+        changes: In the order of the commit log; once sealed, sorted by user.
+        taken: How many of the sorted ones were taken off to be flushed.
+        refunded: Users with refunds: all that is theirs is flushed at once.
+        position: Of its last group in the commit log.
+    """
+
+    state: State = field(default_factory=State)
+    changes: list[Change] = field(default_factory=list)
+    taken: int = 0
+    refunded: set[str] = field(default_factory=set)
+    position: int = 0
+
+    def add(self, entries: Sequence[Entry], state: State, position: int) -> None:
+        """Add a durable group, and the state that it was decided on and has led to."""
+        self.state.update(state)
+        for entry in entries:
+            if entry.transaction.refunded_transaction_id:
+                self.refunded.add(entry.account.user_id)
+        self.changes += numbered(position, entries)
+        self.position = position
+
+    def sort(self) -> None:
+        """Order by user; those of one user are in order already."""
+        self.changes.sort(key=_user_of)
+
+    def take_batch(self, size: int) -> list[Change]:
+        """Take off the next `size` changes, or more where refunds must not be split up."""
+        changes = self.changes
+        end = min(self.taken + size, len(changes))
+        while end < len(changes):
+            user_id = _user_of(changes[end])
+            if user_id not in self.refunded or user_id != _user_of(changes[end - 1]):
+                break
+            end += 1
+        batch = changes[self.taken : end]
+        self.taken = end
+        return batch
+
+    @property
+    def is_drained(self) -> bool:
+        """Whether all of it was taken off."""
+        return self.taken == len(self.changes)
+
+
+_NOTHING = State()
+
+
+def _take(
+    wanted: Iterable[_Key],
+    new: Mapping[_Key, _Value],
+    old: Mapping[_Key, _Value],
+    found: MutableMapping[_Key, _Value],
+) -> frozenset[_Key]:
+    """Put what is known of `wanted` into `found`, and return what is not."""
+    missing: list[_Key] = []
+    for key in wanted:
+        value = new.get(key) or old.get(key)
+        if value is None:
+            missing.append(key)
+        else:
+            found[key] = value
+    return frozenset(missing)
+
+
+class Memtable:
+    """Two segments: one that grows, and one, at times, that is sealed and being flushed."""
+
+    def __init__(self) -> None:
+        self.active = Segment()
+        self.sealed: Segment | None = None
+
+    def __len__(self) -> int:
+        old = self.sealed
+        unflushed = len(old.changes) - old.taken if old else 0
+        return len(self.active.changes) + unflushed
+
+    def seal(self) -> None:
+        """Close the active segment, so that it can be flushed, and begin another."""
+        assert self.sealed is None
+        # First the old one as sealed: another thread must find what is in it at any moment.
+        self.sealed = self.active
+        self.active = Segment()
+        self.sealed.sort()
+
+    def account(self, user_id: str) -> Account | None:
+        """Return the account, if it changed within the memtable. Any thread may ask."""
+        found = self.active.state.accounts.get(user_id)
+        if found is None and (sealed := self.sealed) is not None:
+            return sealed.state.accounts.get(user_id)
+        return found
+
+    def bound(self, key: tuple[str, str]) -> Transaction | None:
+        """Return the transaction that a key was bound to within the memtable."""
+        found = self.active.state.keys.get(key)
+        if found is None and self.sealed is not None:
+            return self.sealed.state.keys.get(key)
+        return found
+
+    def charge(self, key: tuple[str, int]) -> Charge | None:
+        """Return a transaction that was made or refunded within the memtable."""
+        found = self.active.state.charges.get(key)
+        if found is None and self.sealed is not None:
+            return self.sealed.state.charges.get(key)
+        return found
+
+    def due(self) -> dict[str, int]:
+        """Return the next due time of each user for whom it changed within the memtable."""
+        sealed = self.sealed.state.due if self.sealed is not None else {}
+        return {**sealed, **self.active.state.due}
+
+    def prefetch(self, read_set: ReadSet, state: State) -> ReadSet:
+        """Put what is here of `read_set` into `state`, and return what is not here."""
+        new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
+        return ReadSet(
+            _take(read_set.users, new.accounts, old.accounts, state.accounts),
+            _take(read_set.keys, new.keys, old.keys, state.keys),
+            _take(read_set.charges, new.charges, old.charges, state.charges),
+        )
+
+    def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
+        """Read the newest transactions below `before`, as far down as they are all here."""
+        account = self.account(user_id)
+        if account is None:
+            return []
+        found: list[Transaction] = []
+        sequence = min(before - 1, account.transaction_count)
+        while len(found) < limit and (charge := self.charge((user_id, sequence))):
+            found.append(charge.transaction)
+            sequence -= 1
+        return found

@@ -1,0 +1,7 @@
+-- ?1: [account, idempotency key, sequence] of each transaction that binds its key. The newest has it.
+INSERT INTO idempotency_keys (account, idempotency_key, sequence)
+SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)
+WHERE true
+ON CONFLICT (account, idempotency_key) DO UPDATE SET
+    sequence = excluded.sequence
+WHERE excluded.sequence > idempotency_keys.sequence

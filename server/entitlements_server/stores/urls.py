@@ -1,0 +1,54 @@
+"""What the URL of a store says, and what nobody may see of it."""
+
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from entitlements_server.stores.interface import StoreConfigurationError
+
+KINDS = "memory://, sqlite:///absolute/path, redis://host or redis+cluster://host"
+"""The URLs that there are, for messages."""
+
+
+def scheme_of(url: str) -> str:
+    """Return the scheme of a store's URL.
+
+    Raises:
+        StoreConfigurationError: The URL is malformed.
+    """
+    try:
+        return urlsplit(url).scheme
+    except ValueError as error:
+        raise StoreConfigurationError(f"The store's URL is malformed: write {KINDS}.") from error
+
+
+def sqlite_file(url: str) -> Path | None:
+    """Return the file that a store's URL names, or None if it is a store of another kind.
+
+    Raises:
+        StoreConfigurationError: It is of the kind and names no file.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "sqlite":
+        return None
+    path = Path(unquote(parts.path))
+    if parts.netloc or not path.is_absolute() or path.name == "" or parts.query:
+        raise StoreConfigurationError(
+            f"The store '{masked(url)}' names no file: write sqlite:// and the absolute path of the"
+            " ledger file, for example sqlite:///var/lib/entitlements/ledger.sqlite."
+        )
+    return path
+
+
+def secrets_of(url: str) -> list[str]:
+    """Return what nobody may see of a store's URL: the password as written, and as meant."""
+    password = urlsplit(url).password
+    return [password, unquote(password)] if password else []
+
+
+def masked(url: str) -> str:
+    """Return a store's URL without the password in it."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    user, _, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"{user.partition(':')[0]}:***@{host}").geturl()

@@ -1,0 +1,143 @@
+"""The audit trail: complete, filtered, in order, and whole again after it was broken off."""
+
+import csv
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.ledger.commands import Command, Consume, TopUp
+from entitlements_server.ledger.values import Kind, Status, Transaction
+from entitlements_server.maintenance.export import Export, ExportError
+from entitlements_server.maintenance.rows import COLUMNS, Filters
+from entitlements_server.stores.memory import MemoryStore
+from support.histories import rule_at
+
+USERS = 2500
+
+
+class BreakingStore(MemoryStore):
+    """Fails when it has read so many histories."""
+
+    left: int | None = None
+
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        if self.left is not None:
+            if not self.left:
+                raise RuntimeError("Broken off.")
+            self.left -= 1
+        return await super().history_after(user_id, after, limit)
+
+
+@pytest.fixture
+async def store() -> BreakingStore:
+    store = BreakingStore()
+
+    async def commit(time_us: int, *commands: Command) -> None:
+        await store.commit(commands, rule_at(time_us))
+
+    users = [f"user-{number:04}" for number in range(USERS)]
+    await commit(1_000_000, *(TopUp(user_id=user, amount=3, reason='"a", b') for user in users))
+    for time_us in (2_000_000, 3_000_000):
+        await commit(
+            time_us, *(Consume(user_id=user, feature="full_distribution") for user in users)
+        )
+    return store
+
+
+def export(store: MemoryStore, file: Path, **fields: Any) -> Export:
+    return Export(store, "memory://", file, fields.pop("form", "jsonl"), **fields)
+
+
+async def test_it_holds_every_transaction_of_every_user_oldest_first(
+    store: BreakingStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "trail.jsonl"
+    assert await export(store, file).run() == 3 * USERS
+    rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+    assert [(row["user_id"], row["sequence"]) for row in rows] == [
+        (f"user-{number:04}", sequence) for number in range(USERS) for sequence in (1, 2, 3)
+    ]
+    known = store._state.charges["user-0000", 2].transaction
+    assert rows[1] == {
+        "user_id": "user-0000",
+        "sequence": 2,
+        "transaction_id": known.transaction_id,
+        "kind": "CONSUME",
+        "status": "SUCCESS",
+        "feature": "full_distribution",
+        "cost": 2,
+        "amount": -2,
+        "balance_before": 3,
+        "balance_after": 1,
+        "create_time": "1970-01-01T00:00:02.000000Z",
+        "event_id": "",
+        "idempotency_key": "",
+        "reason": "",
+        "refunded_transaction_id": "",
+        "caller": "",
+        "catalogue_version": BUILT_IN.version,
+        "decision_time": "",
+    }
+    assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208  # no blocking Path in a coroutine
+
+
+async def test_csv_holds_the_same_under_a_header(store: BreakingStore, tmp_path: Path) -> None:
+    files = {form: tmp_path / f"trail.{form}" for form in ("jsonl", "csv")}
+    for form, file in files.items():
+        await export(store, file, form=form).run()
+    with files["csv"].open(newline="", encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    wanted = [json.loads(line) for line in files["jsonl"].read_text("utf-8").splitlines()]
+    assert list(rows[0]) == list(COLUMNS)
+    assert rows == [{name: str(value) for name, value in row.items()} for row in wanted]
+
+
+@pytest.mark.parametrize(
+    ("filters", "count"),
+    [
+        (Filters(user_id="user-0007"), 3),
+        (Filters(user_id="nobody"), 0),
+        (Filters(feature="full_distribution"), 2 * USERS),
+        (Filters(kind=Kind.TOP_UP), USERS),
+        (Filters(status=Status.DENIED), USERS),
+        (Filters(since_us=2_000_000), 2 * USERS),
+        (Filters(until_us=2_000_000), USERS),
+        (Filters(since_us=2_000_000, until_us=3_000_000, status=Status.DENIED), 0),
+    ],
+)
+async def test_filters_choose(
+    store: BreakingStore, tmp_path: Path, filters: Filters, count: int
+) -> None:
+    file = tmp_path / "trail.jsonl"
+    assert await export(store, file, filters=filters).run() == count
+    assert len(file.read_text("utf-8").splitlines()) == count
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+@pytest.mark.parametrize("broken_off_after", [10, 1500, 2100])
+async def test_an_export_that_was_broken_off_goes_on_and_becomes_the_same(
+    store: BreakingStore, tmp_path: Path, form: str, broken_off_after: int
+) -> None:
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    await export(store, whole, form=form).run()
+    store.left = broken_off_after
+    with pytest.raises(RuntimeError, match=r"Broken off\."):
+        await export(store, parts, form=form).run()
+    with pytest.raises(ExportError, match="--resume"):
+        await export(store, parts, form=form).run()
+    with pytest.raises(ExportError, match="of another export"):
+        await export(store, parts, form=form, filters=Filters(user_id="ada")).run(resume=True)
+    with parts.open("ab") as file:
+        file.write(b"half a line" * 100_000)
+    store.left = USERS
+    assert await export(store, parts, form=form).run(resume=True) == 3 * USERS
+    assert parts.read_bytes() == whole.read_bytes()
+    # What was sound was not read again: a page is 1,000 users.
+    assert store.left == broken_off_after // 1000 * 1000
+    with pytest.raises(ExportError, match="nothing to resume"):
+        await export(store, parts, form=form).run(resume=True)

@@ -1,0 +1,106 @@
+"""Backups: whole or not at all."""
+
+from pathlib import Path
+
+import apsw
+import pytest
+
+from entitlements_server.ledger.commands import TopUp
+from entitlements_server.maintenance.snapshot import open_snapshot
+from entitlements_server.stores.interface import BackupError, StoreConfigurationError
+from entitlements_server.stores.sqlite import SqliteStore
+from entitlements_server.stores.sqlite.backup import LedgerFile
+from support.histories import rule_at
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> SqliteStore:
+    return await SqliteStore.open(tmp_path / "ledger.sqlite")
+
+
+async def top_up(store: SqliteStore, times: int) -> None:
+    commands = [TopUp(user_id=f"user-{number}", amount=1) for number in range(times)]
+    await store.commit(commands, rule_at(1))
+
+
+async def test_a_copy_holds_what_was_committed_and_not_what_came_later(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await top_up(store, 1000)
+    told: list[tuple[int, int]] = []
+    size = LedgerFile(tmp_path / "ledger.sqlite").backup(
+        tmp_path / "copy", progress=lambda *far: told.append(far)
+    )
+    await top_up(store, 1000)
+    await store.close()
+    assert size == (tmp_path / "copy").stat().st_size
+    assert told[-1][0] == told[-1][1] > 0
+    copy = await SqliteStore.open(tmp_path / "copy")
+    assert (await copy.account("user-0")).balance == 1
+    await copy.close()
+
+
+async def test_a_file_that_is_there_is_replaced_only_when_told_to(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    ledger, copy = tmp_path / "ledger.sqlite", tmp_path / "copy"
+    copy.write_text("precious")
+    with pytest.raises(BackupError, match="--replace"):
+        LedgerFile(ledger).backup(copy)
+    assert copy.read_text() == "precious"
+    LedgerFile(ledger).backup(copy, replace=True)
+    assert copy.read_bytes().startswith(b"SQLite format 3")
+    with pytest.raises(BackupError, match="the ledger itself"):
+        LedgerFile(ledger).backup(ledger, replace=True)
+    await store.close()
+
+
+async def test_a_backup_that_fails_leaves_nothing_under_its_name(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await store.close()
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    other = tmp_path / "other.sqlite"
+    connection = apsw.Connection(str(other))
+    connection.execute("CREATE TABLE t (x)")
+    connection.close()
+    (tmp_path / "text").write_text("no database, but long enough to be read as one" * 100)
+    for source, problem in (
+        (tmp_path / "nowhere", "no ledger"),
+        (other, "the database of another program"),
+        (tmp_path / "text", "could not be copied"),
+    ):
+        with pytest.raises(BackupError, match=problem):
+            LedgerFile(source).backup(folder / "copy")
+        assert list(folder.iterdir()) == []
+    with pytest.raises(BackupError, match="Nothing can be written"):
+        LedgerFile(tmp_path / "ledger.sqlite").backup(tmp_path / "no" / "folder")
+
+    def full(done: int, total: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(BackupError, match="No space left"):
+        LedgerFile(tmp_path / "ledger.sqlite").backup(folder / "copy", progress=full)
+    assert list(folder.iterdir()) == []
+
+
+async def test_a_ledger_that_is_open_is_read_from_a_copy(
+    store: SqliteStore, tmp_path: Path
+) -> None:
+    await top_up(store, 3)
+    url = f"sqlite://{tmp_path}/ledger.sqlite"
+    async with open_snapshot(url) as opened:
+        assert opened.copied
+        assert (await opened.store.account("user-2")).balance == 1
+    await store.close()
+    async with open_snapshot(url) as opened:
+        assert not opened.copied
+        assert (await opened.store.account("user-2")).balance == 1
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///nowhere/ledger.sqlite", "sqlite:///"])
+async def test_a_ledger_that_is_not_there_is_not_made_by_looking(url: str) -> None:
+    with pytest.raises(StoreConfigurationError):
+        async with open_snapshot(url):
+            pass
