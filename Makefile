@@ -34,8 +34,11 @@ lint: .venv/.ready ## ruff and mypy strict
 contract: .venv/.ready ## buf lint, breaking changes, stub drift
 	protos/check
 
-test: .venv/.ready ## run every test
-	$(BIN)/python -m pytest
+# They wait more than they work, so there is one worker more than a small machine has cores.
+WORKERS ?= 3
+
+test: .venv/.ready ## run every test, several at a time
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 check: lint contract test ## what CI runs: lint, the contract, every test
 

@@ -8,15 +8,21 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from support.redis import START_SECONDS, RedisClusterServers, RedisServer, started
+from support.redis import START_SECONDS, RedisClusterServers, RedisServer, flush, started
 from support.rpc import fails
 from support.trials import duplicates, kill_and_count, race, serving
 
 
 @pytest.fixture(scope="module", params=["redis", "cluster"])
-def servers(request: pytest.FixtureRequest) -> Iterator[RedisServer | RedisClusterServers]:
+def running(request: pytest.FixtureRequest) -> Iterator[RedisServer | RedisClusterServers]:
     with started(request.param) as servers:
         yield servers
+
+
+@pytest.fixture
+def servers(running: RedisServer | RedisClusterServers) -> RedisServer | RedisClusterServers:
+    flush(running)
+    return running
 
 
 async def test_two_servers_give_the_last_tokens_to_five_of_200_clients(
