@@ -180,3 +180,42 @@ async def test_one_connection_cannot_have_all_the_streams() -> None:
                 again = await raw_stream(channel, path)(b"").read()
         for one in (*watches, elsewhere):
             one.cancel()
+
+
+async def test_an_empty_batch_gives_nothing_of_the_rate_back() -> None:
+    callers = (caller("slow", *EVERYTHING, rate=0.01, burst=2),)
+    async with (
+        running(Settings(listen="127.0.0.1:0"), callers) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        path = f"/{SERVICE.full_name}/BatchConsume"
+        codes = [await code_of(channel, path, bearer("slow")) for _ in range(3)]
+        invalid = grpc.StatusCode.INVALID_ARGUMENT
+        assert codes == [invalid, invalid, grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+
+async def test_a_watch_that_is_opened_while_the_server_stops_does_not_keep_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Clients that watch health open their watch again when it ends."""
+    store = GatedStore()
+
+    async def open_store(_: str) -> GatedStore:
+        return store
+
+    monkeypatch.setattr(wiring, "open_store", open_store)
+    serving = running(Settings(listen="127.0.0.1:0", drain_seconds=60))
+    server = await serving.__aenter__()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        begun = asyncio.ensure_future(Api(channel).TopUp(user_id="ada", amount=1))
+        await store.begun.wait()
+        stopping = asyncio.create_task(serving.__aexit__(None, None, None))
+        watch = raw_stream(channel, "/grpc.health.v1.Health/Watch")
+        refused = None
+        while refused is not grpc.StatusCode.UNAVAILABLE:
+            # Before the server knows that it stops the watch is served, and then ended.
+            refused = await watch(b"").code()
+        store.gate.set()
+        await begun
+        async with asyncio.timeout(20):
+            await stopping

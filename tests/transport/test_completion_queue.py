@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from entitlements_server.transport import completion_queue, opening
 from entitlements_server.transport.options import Limits
 from support.echo import Echo, echoing
-from support.operating import until
+from support.operating import PATIENCE_S, until
 from support.rpc import raw, raw_streams
 
 KIND: Literal["completion-queue"] = "completion-queue"
@@ -35,6 +35,38 @@ async def test_a_request_that_does_not_come_is_given_up() -> None:
         assert await call.code() is grpc.StatusCode.NOT_FOUND
         assert echo.sessions[0].events[0] == "overdue"
         await echo.sessions[0].over.wait()
+
+
+async def test_a_request_that_does_not_come_is_given_up_beside_steady_traffic() -> None:
+    """What is done from time to time does not wait for a moment of silence."""
+    async with (
+        echoing(KIND, request_timeout_s=0.2) as (server, _),
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        silent = raw_streams(channel, "/echo")()
+        ended = asyncio.ensure_future(silent.code())
+        async with asyncio.timeout(PATIENCE_S):
+            while not ended.done():
+                await raw(channel, "/echo")(b"on")
+        assert await ended is grpc.StatusCode.NOT_FOUND
+
+
+async def test_a_call_whose_request_comes_as_the_server_stops_is_served_or_ended_never_both() -> (
+    None
+):
+    """Who was told that nothing was done must be able to rely on it."""
+    for _ in range(5):
+        async with (
+            echoing(KIND) as (server, echo),
+            grpc.aio.insecure_channel(server.address) as channel,
+        ):
+            calls = [raw(channel, "/echo")(b"x") for _ in range(300)]
+            codes = asyncio.gather(*(call.code() for call in calls))
+            await until(lambda: len(echo.sessions) > 20)
+            await server.stop(5)
+            await codes
+            for session in echo.sessions:
+                assert not {"received", "overdue"} <= set(session.events)
 
 
 async def test_of_too_many_requests_that_do_not_come_the_oldest_are_given_up(

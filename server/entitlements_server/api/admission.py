@@ -72,7 +72,7 @@ class Admission:
         """Make room for a call.
 
         Returns:
-            What to give to `leave` when it is over.
+            What to give to `exit` when it is over.
 
         Raises:
             OverloadedError: There is none. Nothing was charged.
@@ -83,6 +83,9 @@ class Admission:
             self._counts[kind] += 1
             return ""
         bounds = self._bounds
+        if kind is Kind.STREAMING and self.leaving:
+            # Nobody would end it any more, and the server would wait for it.
+            raise leaving_error()
         if kind is Kind.STREAMING:
             most, most_of_one = bounds.max_streaming, bounds.max_streaming_per_connection
         else:

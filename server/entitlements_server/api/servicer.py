@@ -103,7 +103,7 @@ class Servicer:
         """Charge for several uses, each on its own."""
         if call.bucket is not None:
             # A batch counts as what it holds; one call has been counted.
-            call.bucket.owe(len(request.requests) - 1)
+            call.bucket.owe(max(len(request.requests) - 1, 0))
         if not 1 <= len(request.requests) <= MAX_GROUP:
             raise InvalidFieldError("requests", f"must hold 1 to {MAX_GROUP} requests")
         attempts: list[Command | LedgerError] = []

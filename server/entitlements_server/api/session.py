@@ -187,6 +187,9 @@ class Session:
 
     def _take(self, result: Result) -> None:
         if isinstance(result, Write):
+            # Again, as many calls may have been let in before the first answer was not read.
+            if not self._call.has_room():
+                raise unsent_error()
             self._respond = result.respond
             origin = self._span.context if self._span is not None else None
             submission = Submission(result.commands, self._settled, self._call.deadline_s, origin)

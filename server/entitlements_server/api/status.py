@@ -29,6 +29,7 @@ from entitlements_server.ledger.errors import (
     TransactionNotFoundError,
     UnknownFeatureError,
 )
+from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.transport.interface import CallStatus
 
@@ -60,6 +61,7 @@ CODES: dict[type[Exception], tuple[grpc.StatusCode, str]] = {
     TooManyStreamsError: (grpc.StatusCode.UNIMPLEMENTED, ""),
     RequestOverdueError: (grpc.StatusCode.UNAVAILABLE, ""),
     OverloadedError: (grpc.StatusCode.UNAVAILABLE, "OVERLOADED"),
+    ForeignFormatError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
     StoreUnavailableError: (grpc.StatusCode.UNAVAILABLE, "STORE_UNAVAILABLE"),
 }
 """Which code and reason each error is answered with. Any other error is INTERNAL."""
@@ -121,6 +123,8 @@ def _words(error: Exception, reference: str) -> tuple[str, dict[str, str]]:
         return error.message, dict(error.metadata)
     if isinstance(error, OverloadedError):
         return error.message, {}
+    if isinstance(error, ForeignFormatError):
+        return str(error), {}
     if isinstance(error, StoreUnavailableError):
         return (
             "The ledger cannot be reached, so it is unknown whether the request took effect:"

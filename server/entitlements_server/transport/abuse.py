@@ -8,6 +8,7 @@ connection's socket is looked up by its peer among those of this process, and sh
 import os
 import re
 import socket
+import stat
 import time
 from collections import Counter
 from pathlib import Path
@@ -73,10 +74,8 @@ def close_connection(peer: str) -> bool:
         return False
     wanted = (found[1], int(found[2]))
     for descriptor in _DESCRIPTORS.iterdir():
-        try:
-            # A descriptor of our own: what it stands for cannot change between looking and closing.
-            copy = socket.socket(fileno=os.dup(int(descriptor.name)))
-        except OSError:
+        copy = _socket(int(descriptor.name))
+        if copy is None:
             continue
         with copy:
             try:
@@ -88,3 +87,18 @@ def close_connection(peer: str) -> bool:
             except (OSError, ValueError, AttributeError):
                 continue
     return False
+
+
+def _socket(descriptor: int) -> socket.socket | None:
+    """Return a descriptor of our own for a socket: what it stands for cannot change any more."""
+    try:
+        copy = os.dup(descriptor)
+    except OSError:
+        return None
+    try:
+        if stat.S_ISSOCK(os.fstat(copy).st_mode):
+            return socket.socket(fileno=copy)
+    except OSError:
+        pass
+    os.close(copy)
+    return None

@@ -48,8 +48,8 @@ OUTSTANDING = 256
 MAX_UNREAD = 1024
 """Calls at once whose request has not come. Of more, the oldest is ended: it costs 17 kB."""
 
-_TICK_S = 0.25
-_EVENTS_A_TICK = 512
+_TICK_S = 0.1
+_TICKS_S = 0.5
 _SEND_S = 0.5
 _SHUTDOWN_S = 0.05
 _CANCEL_S = 1.0
@@ -66,7 +66,6 @@ class _Call:
     """
 
     __slots__ = (
-        "_answered",
         "_call",
         "_closing",
         "_greeted",
@@ -76,6 +75,7 @@ class _Call:
         "_requestless",
         "_transport",
         "_unsent",
+        "answered",
         "begun",
         "deadline_s",
         "metadata",
@@ -95,11 +95,11 @@ class _Call:
         self._peer: bytes = event.call.peer()
         self._transport = transport
         self._handler: CallHandler | None = None
-        self._answered = False
+        self.answered = False
         self._greeted = False
         self._closing = False
         self._over = False
-        self._requestless = False
+        self._requestless = True
         self.begun = False
         self._unsent = ("", 0)
 
@@ -123,7 +123,7 @@ class _Call:
 
     def send(self, message: bytes) -> None:
         """See IncomingCall."""
-        if not self._answered:
+        if not self.answered:
             self._start(
                 (*self._greeting(), cygrpc.SendMessageOperation(message, _NO_FLAGS)), self._on_sent
             )
@@ -169,7 +169,7 @@ class _Call:
     def begin(self, handler: CallHandler) -> None:
         """Read the request, unless the call has been answered from its headers alone."""
         self._handler = handler
-        if not self._answered:
+        if not self.answered:
             self._transport.unread[self] = time.monotonic()
             self.receive()
 
@@ -182,19 +182,19 @@ class _Call:
     def _on_message(self, event: Any) -> None:
         began = self._transport.unread.pop(self, None) is not None
         handler = self._handler
-        if self._answered or handler is None:
+        if self.answered or handler is None:
             return
         message = event.batch_operations[0].message()
         if message is not None:
-            if began:
-                self._transport.begin(self)
+            self._requestless = False
+            if began and not self._transport.begin(self):
+                return
             try:
                 handler.received(message)
             finally:
                 self._watch_end()
         elif event.success:
             # Nothing else comes of a call that ended without a whole message, but an answer is heard.
-            self._requestless = began
             handler.half_closed()
             self._watch_end()
         else:
@@ -223,7 +223,7 @@ class _Call:
         self._end()
 
     def _on_sent(self, event: Any) -> None:
-        if event.success and not self._answered and self._handler is not None:
+        if event.success and not self.answered and self._handler is not None:
             self._handler.sent()
 
     def _end(self) -> None:
@@ -249,9 +249,9 @@ class _Call:
             What reports the end of the call, if nothing does yet; None if it has been answered.
         """
         with self._transport.lock:
-            if self._answered:
+            if self.answered:
                 return None
-            self._answered = True
+            self.answered = True
             if self.begun:
                 self._transport.answered()
             if self._closing:
@@ -362,9 +362,11 @@ class CompletionQueueTransport:
 
     async def stop(self, grace_s: float) -> None:
         """See interface.Transport."""
+        if self._stopping:
+            return
         self._stopping = True
-        for call in list(self.unread):
-            call.overdue()
+        # The polling thread ends the calls whose request has not come.
+        await self._wait(lambda: len(self.unread), _TICKS_S)
         await self._wait(lambda: self.working, grace_s)
         # Whoever does not read its answer is not waited for any longer.
         await self._wait(lambda: self.begun, min(grace_s, _SEND_S))
@@ -414,12 +416,18 @@ class CompletionQueueTransport:
         answer.send()
         return True
 
-    def begin(self, call: _Call) -> None:
-        """Take note that the request of a call has come. On the polling thread."""
+    def begin(self, call: _Call) -> bool:
+        """Take note that the request of a call has come; returns whether it is still to be served.
+
+        On the polling thread.
+        """
         with self.lock:
+            if call.answered:
+                return False
             call.begun = True
             self.begun += 1
             self.working += 1
+            return True
 
     def answered(self) -> None:
         """Take note that a begun call has its answer. The lock is held."""
@@ -478,7 +486,7 @@ class CompletionQueueTransport:
 
     def _poll(self) -> None:
         poll, clock = self._queue.poll, time.time
-        events = 0
+        next_tick = clock()
         while not self._shut:
             # In this order: what is put into the outbox now is either seen here or by the event loop.
             self._asleep = True
@@ -495,15 +503,13 @@ class CompletionQueueTransport:
                 except Exception:
                     # It must not end the service for everyone else.
                     log.exception("An event of gRPC could not be handled.")
-                events += 1
-                if events < _EVENTS_A_TICK:
-                    continue
-            events = 0
-            self._end_overdue()
-            self.abuse.act()
+            if clock() >= next_tick:
+                next_tick = clock() + _TICK_S
+                self._end_overdue()
+                self.abuse.act()
 
     def _end_overdue(self) -> None:
-        """End the calls whose request does not come."""
+        """End the calls whose request does not come: in time, or before the server stops."""
         latest = time.monotonic() - self._limits.request_timeout_s
-        while self.unread and next(iter(self.unread.values())) < latest:
+        while self.unread and (self._stopping or next(iter(self.unread.values())) < latest):
             self._end_oldest()

@@ -125,5 +125,6 @@ class Transport(Protocol):
     async def stop(self, grace_s: float) -> None:
         """Take no more calls, wait for those that have begun, and close.
 
-        It takes as long as these calls, at most `grace_s` seconds, and then little more than 0.1 s.
+        It takes as long as these calls, at most `grace_s` seconds, then at most half a second for
+        answers that nobody reads, and then little more than 0.1 s. Again it does nothing.
         """

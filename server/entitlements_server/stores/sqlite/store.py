@@ -289,17 +289,15 @@ class SqliteStore:
             raise
         except Exception as error:
             raise StoreUnavailableError("The ledger file could not be opened again.") from error
-        self._memtable = Memtable()
+        # The cache first: it may be older than the memtable, and other threads read both.
         self._cache.clear()
+        self._memtable = Memtable()
         self._epoch += 1
 
     async def _read(self, work: Callable[[Database], _Result]) -> _Result:
         if not self._connections.is_open:
             await self._exclusively(_nothing)
         return await self._connections.read(work)
-
-    def _known_account(self, user_id: str) -> Account | None:
-        return self._memtable.account(user_id) or self._cache.get(user_id)
 
 
 async def _nothing() -> None:
