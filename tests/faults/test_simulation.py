@@ -5,8 +5,9 @@ import pytest
 from faults.breaks import OF_RULES
 from faults.simulation import check, simulate
 
-# A power loss leaves connections behind, as the end of a process would. Taken apart by the garbage collector, they
-# find a disk that is dead, and apsw reports that to nobody.
+# apsw reports disk errors to nobody while something of it is garbage collected. A power loss leaves connections
+# behind, as the end of a process would, and closing one on a failing disk fails: it is likely one of these, and
+# was not traced to one. What the report says of promises is not touched by it.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
 

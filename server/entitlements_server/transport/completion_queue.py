@@ -391,7 +391,7 @@ class CompletionQueueTransport:
         """Send an answer. May be called from any thread.
 
         While the polling thread has something to do it sends what other threads answer, between two events:
-        two threads in the core at once spend a fifth of their time on Python's lock. While it sleeps, the
+        two threads in the core at once fight for Python's lock. While it sleeps, the
         event loop does, once a burst.
         """
         if threading.get_ident() == self._poller.ident:
