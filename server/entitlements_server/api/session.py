@@ -23,6 +23,9 @@ from entitlements_server.transport.interface import IncomingCall
 _READ_ROOM_BYTES = 1024 * 1024
 """Room that there must be for an answer before it is read and made: a long page of transactions."""
 
+_LAST_MESSAGE_S = 0.5
+"""How long a stream that is to end may take to send the message that it has begun."""
+
 
 @dataclass(frozen=True, slots=True)
 class Serving:
@@ -57,9 +60,12 @@ class Session:
     __slots__ = (
         "_answered",
         "_call",
+        "_leaving",
         "_over",
         "_rejection",
         "_respond",
+        "_sends",
+        "_sents",
         "_serving",
         "_span",
         "_started_s",
@@ -80,7 +86,9 @@ class Session:
         self._started_s = time.perf_counter()
         self._answered = False
         self._over = False
+        self._leaving = False
         self._rejection: Exception | None = None
+        self._sends = self._sents = 0
         self._span: Span | None = None
         self._stream: Stream | None = None
         self._submission: Submission | None = None
@@ -119,7 +127,22 @@ class Session:
         assert self.route is not None
         self._span = self._serving.reporter.begin_span(self.method, self._call)
         if self.route.stream is not None:
-            self._stream = self.route.stream(self._call)
+            self._stream = self.route.stream(self)
+
+    # The side that a stream sees: see StreamCall.
+
+    def receive(self) -> None:
+        """See StreamCall."""
+        self._call.receive()
+
+    def send(self, message: bytes) -> None:
+        """See StreamCall."""
+        self._sends += 1
+        self._call.send(message)
+
+    def finish(self) -> None:
+        """See StreamCall."""
+        self._call.finish()
 
     # What arrives: see CallHandler.
 
@@ -151,6 +174,10 @@ class Session:
         """See CallHandler."""
         if self._stream is not None:
             self._guard(self._stream.sent)
+            # Afterwards, as the stream may have had one more to send.
+            self._sents += 1
+            if self._leaving:
+                self._end_if_idle()
 
     def ended(self) -> None:
         """See CallHandler."""
@@ -182,8 +209,17 @@ class Session:
         self._report(status.code.name, request_id)
 
     def leave(self) -> None:
-        """End a call that would go on for ever, as the server stops."""
-        self.fail(leaving_error())
+        """End a call that would go on for ever, as the server stops. On the event loop.
+
+        What the stream has to send is sent first: its peer may wait for just that.
+        """
+        self._leaving = True
+        self._end_if_idle()
+        asyncio.get_running_loop().call_later(_LAST_MESSAGE_S, self.fail, leaving_error())
+
+    def _end_if_idle(self) -> None:
+        if self._sends == self._sents:
+            self.fail(leaving_error())
 
     def _take(self, result: Result) -> None:
         if isinstance(result, Write):
