@@ -8,8 +8,6 @@ from pathlib import Path
 
 import entitlements
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_the_exported_names_are_these() -> None:
     """A name that comes or goes is a decision."""

@@ -5,9 +5,11 @@ import re
 import subprocess
 from pathlib import Path
 
-from support.processes import ServerProcess, tool
+from support.programs import tool
+from support.repository import ROOT
+from support.server_process import ServerProcess
 
-README = Path(__file__).parents[1] / "README.md"
+README = ROOT / "README.md"
 CHANGING = re.compile(r"\b(\d+-)[0-9a-f]{20}\b|\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 

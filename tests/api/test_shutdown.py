@@ -16,7 +16,7 @@ from entitlements_server.api.reporter import Reporter
 from entitlements_server.engine import Engine
 from entitlements_server.handover import Handover
 from entitlements_server.transport.interface import CallStatus, Metadata
-from support.operating import until
+from support.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
