@@ -189,7 +189,7 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
         service.kill()
         service.start()
         # For a moment longer nobody is there, counted in connections and not in seconds.
-        wire.refuse = 3
+        wire.refuse = 1
         wire.cut()
         tx = await call
         assert tx.replayed

@@ -109,7 +109,8 @@ def test_beside_a_flood_of_cheap_frames_honest_callers_are_served(kind: Flood) -
         Peak(server.pid) as peak,
     ):
         honest.phase("flood")
-        flooded = flood(server.address, kind, 3)
+        # One that is closed is over then, be it after a moment or, on a busy machine, later.
+        flooded = flood(server.address, kind, 30 if kind in CLOSED else 3)
         phase = honest.finish()["flood"]
     assert flooded.sent > 0
     assert flooded.closed or kind not in CLOSED
