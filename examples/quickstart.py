@@ -20,4 +20,4 @@ print("retried:", full(idempotency_key="final-2026").balance_after)
 with suppress(ArithmeticError), full() as tx:
     print("charged again:", tx.balance_after)
     raise ArithmeticError("The analysis fails.")
-print("given back:", client.account("ada").balance)
+print("given back:", client.get_account("ada").balance)

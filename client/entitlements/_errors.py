@@ -112,7 +112,7 @@ class InvalidRequestError(EntitlementError):
 
 
 class UnknownFeatureError(EntitlementError):
-    """The catalogue has no such feature. `features()` lists those there are."""
+    """The catalogue has no such feature. `list_features()` lists those there are."""
 
     @property
     def feature(self) -> str:

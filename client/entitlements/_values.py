@@ -135,14 +135,14 @@ class Feature:
     """One line of the catalogue.
 
     Attributes:
-        feature: Id of the feature.
+        feature_id: Id of the feature.
         cost: Price of one use, in tokens. 0: open to everyone, always.
         title: Short name for people.
         description: What the analysis contains.
         use_case: What the analysis is good for.
     """
 
-    feature: str
+    feature_id: str
     cost: int
     title: str
     description: str
@@ -151,7 +151,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class ConsumeRequest:
-    """One of the charges that `consume_many` is asked for.
+    """One of the charges that `batch_consume` is asked for.
 
     Attributes:
         user_id: The user to charge.
@@ -238,7 +238,7 @@ def written(
 def feature(message: pb.Feature) -> Feature:
     """Translate the message."""
     return Feature(
-        feature=message.feature,
+        feature_id=message.feature_id,
         cost=message.cost,
         title=message.title,
         description=message.description,

@@ -16,10 +16,10 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from entitlements._aio import AsyncEntitlementClient
+from entitlements._async import AsyncEntitlementClient
 from entitlements._calls import new_key
 from entitlements._errors import EntitlementError
-from entitlements._problems import InProgressError, of
+from entitlements._problem_details import InProgressError, of
 from entitlements._values import Transaction
 
 try:

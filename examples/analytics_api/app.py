@@ -75,8 +75,8 @@ def create_app(client: AsyncEntitlementClient) -> FastAPI:
     @app.get("/tokens")
     async def tokens(user_id: Annotated[str, Depends(current_user)]) -> dict[str, Any]:
         """Tell the balance, and which depth it opens."""
-        account = await client.account(user_id)
-        access = await client.check_all(user_id)
+        account = await client.get_account(user_id)
+        access = await client.batch_check_access(user_id)
         return {
             "balance": account.balance,
             "open": [each.feature for each in access if each.allowed],

@@ -46,7 +46,7 @@ def test_the_client_works_without_any_extra(binaries: Path) -> None:
     """It imports, opens a channel and fails as it should."""
     script = (
         "from entitlements import EntitlementClient, ServiceUnavailableError\n"
-        "try: EntitlementClient('127.0.0.1:1', deadline_s=0.1).features()\n"
+        "try: EntitlementClient('127.0.0.1:1', deadline_s=0.1).list_features()\n"
         "except ServiceUnavailableError: print('not there')\n"
     )
     run = subprocess.run(

@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -20,6 +21,10 @@ from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from faults.figures import Advance, Report, silent
 from faults.servers import CHANNEL_OPTIONS, Server
 from faults.wire import read_histories
+
+if TYPE_CHECKING:
+    # Known to type checkers only: at run time both clients have one class.
+    from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceAsyncStub
 
 USERS = [f"user-{number}" for number in range(50)]
 TOKENS = 10**12
@@ -85,7 +90,7 @@ class _Run:
     async def _load_until_killed(self) -> None:
         enough = len(self.acknowledged) + self.random.randint(*BETWEEN_KILLS)
 
-        async def call(stub: EntitlementServiceStub) -> None:
+        async def call(stub: "EntitlementServiceAsyncStub") -> None:
             while self.server.is_up:
                 answered = await self._send(stub, self._batch())
                 # A new channel may begin with what gRPC remembers of the killed server.
@@ -110,7 +115,9 @@ class _Run:
         self.keys_sent += BATCH
         return pb.BatchConsumeRequest(requests=charges)
 
-    async def _send(self, stub: EntitlementServiceStub, batch: pb.BatchConsumeRequest) -> bool:
+    async def _send(
+        self, stub: "EntitlementServiceAsyncStub", batch: pb.BatchConsumeRequest
+    ) -> bool:
         try:
             response = await stub.BatchConsume(batch)
         except grpc.aio.AioRpcError as error:

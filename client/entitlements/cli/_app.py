@@ -103,7 +103,7 @@ def check(
 ) -> None:
     """Tell whether a user could be charged now. Exit status 1 if a named feature is denied."""
     with session(context, as_json=as_json) as client:
-        found = client.check_all(user_id, features or ())
+        found = client.batch_check_access(user_id, features or ())
         _show.accesses(user_id, found, as_json=as_json)
     if features and not all(each.allowed for each in found):
         raise typer.Exit(DENIED)
@@ -186,7 +186,7 @@ def set_balance(
 def balance(context: typer.Context, user_id: User, *, as_json: Json = False) -> None:
     """Show an account."""
     with session(context, as_json=as_json) as client:
-        _show.account(client.account(user_id), as_json=as_json)
+        _show.account(client.get_account(user_id), as_json=as_json)
 
 
 @app.command()
@@ -208,7 +208,7 @@ def history(
 ) -> None:
     """Show the transactions of a user, newest first."""
     with session(context, as_json=as_json) as client:
-        transactions = client.transactions(
+        transactions = client.list_transactions(
             user_id,
             feature=feature,
             kind=TransactionKind(kind) if kind else None,
@@ -222,4 +222,4 @@ def history(
 def features(context: typer.Context, *, as_json: Json = False) -> None:
     """Show the features and their costs."""
     with session(context, as_json=as_json) as client:
-        _show.features(client.features(), as_json=as_json)
+        _show.features(client.list_features(), as_json=as_json)

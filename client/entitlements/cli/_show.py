@@ -126,7 +126,7 @@ def features(found: Sequence[Feature], *, as_json: bool) -> None:
         _json([asdict(each) for each in found])
         return
     rows = [
-        (each.feature, each.cost, each.title, each.description, each.use_case) for each in found
+        (each.feature_id, each.cost, each.title, each.description, each.use_case) for each in found
     ]
     _table("Features", ("feature", "cost", "title", "description", "use case"), rows)
 
