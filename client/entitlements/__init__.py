@@ -1,13 +1,13 @@
-"""The client of the entitlement service: tokens buy depth of analysis.
+"""The client of the entitlement service. Tokens buy depth of analysis.
 
     from entitlements import EntitlementClient, FeatureTier
 
     with EntitlementClient("127.0.0.1:50051") as client:
         with client.require_tokens(user_id="ada", feature=FeatureTier.FULL_DISTRIBUTION) as tx:
-            ...  # the work that was paid for; an exception gives the tokens back
+            ...  # the work that was paid for; an exception refunds the tokens
 
-A call that fails never grants anything: see `EntitlementError`. The stubs of the contract are in
-`entitlements.v1`, the gate for FastAPI is in `entitlements.fastapi`.
+A call that fails never grants access: see `EntitlementError`. The stubs of the contract are in
+`entitlements.v1`, the gate for FastAPI in `entitlements.fastapi`.
 """
 
 from entitlements._async import AsyncEntitlementClient

@@ -164,7 +164,7 @@ async def test_an_endpoint_that_raises_costs_nothing(
     assert response.status_code == status
     assert "secret" not in response.text
     assert (await aio_client.get_account(user)).balance == 2
-    # Its key was given back and opens nothing: or a failed request would make the next one free.
+    # Its key was refunded and gives access to nothing, or a failed request would make the next one free.
     again = await http.get("/events/final", headers={"Idempotency-Key": "k-1"})
     assert again.status_code == 409
     assert problem(again)["type"] == "urn:entitlements:charge-refunded"
@@ -238,7 +238,7 @@ async def test_a_mistake_on_this_side_is_500_and_in_the_log(
     response = await http.get("/unknown-feature")
     assert response.status_code == 500
     assert "crystal_ball" not in response.text
-    assert problem(response)["title"] == "This analysis cannot be opened"
+    assert problem(response)["title"] == "This analysis is not available"
     assert "crystal_ball" in caplog.text
 
 

@@ -225,7 +225,7 @@ def test_one_command_runs_everything_and_prints_lines_that_work() -> None:
     assert '"status":402' in answers["Costs 2 tokens"]
     assert "topped up 20" in answers["Top up"]
     assert '"percentiles"' in answers["Charged"]
-    assert '"variance_split"' in answers["Where the uncertainty comes from"]
+    assert '"variance_split"' in answers["The sources of the uncertainty"]
     assert '"larger_share"' in answers["Several events side by side"]
     assert "incomplete" in answers["An analysis that fails costs nothing"]
     assert '"balance":10' in answers["What is left"]
