@@ -31,7 +31,7 @@ async def test_check_access_tells_what_is_required_and_available(ask: Asking, us
     assert access == Access(feature=FULL, allowed=False, required=2, available=1)
 
 
-async def test_check_all_asks_for_the_catalogue_when_no_feature_is_named(
+async def test_batch_check_access_asks_for_the_catalogue_when_no_feature_is_named(
     ask: Asking, user: str
 ) -> None:
     """The five features come in the order of the catalogue, named ones in their own."""
@@ -81,7 +81,7 @@ async def test_consume_denied_raises_with_everything_a_caller_needs(ask: Asking,
     assert (recorded.status, recorded.amount) == (TransactionStatus.DENIED, 0)
 
 
-async def test_consume_many_answers_each_request_in_its_place(ask: Asking, user: str) -> None:
+async def test_batch_consume_answers_each_request_in_its_place(ask: Asking, user: str) -> None:
     """A denied request is an error value among transactions, and does not stop the others."""
     await ask("top_up", user, 5)
     results = await ask(
