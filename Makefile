@@ -2,6 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard protos/entitlements/v1/*.proto)
+# gRPC's generator writes a module for each file it is given, empty where there is no service.
+SERVICES = $(shell grep -l '^service ' $(PROTOS))
+PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
+	--proto_path="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
@@ -23,8 +27,8 @@ run: .venv/.ready ## serve on 127.0.0.1:50051, ledger in ./data
 	$(BIN)/entitlements-server serve --listen $(LISTEN) --store sqlite://$(CURDIR)/data/ledger.sqlite
 
 proto: .venv/.ready ## generate the stubs from protos/
-	$(BIN)/python -m grpc_tools.protoc --proto_path=protos --proto_path="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-		--python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
+	$(PROTOC) --python_out=client --pyi_out=client $(PROTOS)
+	$(PROTOC) --grpc_python_out=client --mypy_grpc_out=quiet:client --plugin=$(BIN)/protoc-gen-mypy_grpc $(SERVICES)
 
 lint: .venv/.ready ## ruff and mypy strict
 	$(BIN)/ruff check .

@@ -65,7 +65,7 @@ def _feature(path: Path, number: int, table: Any) -> Feature:
     if missing:
         raise CatalogueFileError(f"{where} '{missing[0]}' is missing.")
     try:
-        return Feature(**table)
+        return Feature(feature_id=table.pop("feature"), **table)
     except InvalidFieldError as error:
         raise CatalogueFileError(f"{where} {error}") from error
 

@@ -15,7 +15,7 @@ from entitlements import (
     UnexpectedServiceError,
     UnknownFeatureError,
 )
-from entitlements._gathering import MAX_BATCH, MAX_UNDER_WAY, MAX_WAITING
+from entitlements._batching import MAX_BATCH, MAX_UNDER_WAY, MAX_WAITING
 from entitlements.v1 import entitlement_service_pb2 as rpc
 from support.server_process import ServerProcess
 
@@ -24,7 +24,7 @@ FULL = "full_distribution"
 
 @pytest.fixture
 async def client(service: ServerProcess) -> AsyncIterator[AsyncEntitlementClient]:
-    async with AsyncEntitlementClient(service.address, gather=True) as client:
+    async with AsyncEntitlementClient(service.address, batching=True) as client:
         yield client
 
 
@@ -64,7 +64,7 @@ async def scripted() -> AsyncIterator[tuple[AsyncEntitlementClient, Batches]]:
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with AsyncEntitlementClient(f"127.0.0.1:{port}", gather=True) as client:
+    async with AsyncEntitlementClient(f"127.0.0.1:{port}", batching=True) as client:
         yield client, batches
     await server.stop(None)
 
@@ -91,7 +91,7 @@ async def test_each_of_many_charges_at_once_gets_its_own_transaction(
     assert (len(paid), len(denied)) == (450, 50)
     assert all(one.idempotency_key == f"k-{n}" for n, one in paid.items())
     assert len({one.transaction_id for one in paid.values()}) == 450
-    assert (await client.account(user)).balance == 0
+    assert (await client.get_account(user)).balance == 0
 
 
 async def test_one_bad_charge_does_not_hurt_those_it_travels_with(
@@ -117,7 +117,7 @@ async def test_the_gate_gathers_too(client: AsyncEntitlementClient, user: str) -
             return paid.cost
 
     assert await asyncio.gather(*(enter() for _ in range(10))) == [2] * 10
-    assert (await client.account(user)).balance == 0
+    assert (await client.get_account(user)).balance == 0
 
 
 async def test_charges_gather_behind_the_calls_under_way(
@@ -174,7 +174,7 @@ async def test_more_than_may_wait_are_refused_at_once(
 ) -> None:
     client, batches = scripted
     asked = [asyncio.create_task(client.consume("ada", FULL)) for _ in range(MAX_WAITING + 1)]
-    with pytest.raises(ServiceUnavailableError, match="wait to be sent"):
+    with pytest.raises(ServiceUnavailableError, match="waiting to be sent"):
         await asked[-1]
     batches.go_on.set()
     await asyncio.gather(*asked[:-1])
@@ -187,7 +187,7 @@ async def test_a_charge_waits_no_longer_than_its_deadline_be_it_sent_or_not(
     client, batches = scripted
     client._connected()
     assert client._channel is not None
-    impatient = AsyncEntitlementClient.from_channel(client._channel, deadline_s=0.5, gather=True)
+    impatient = AsyncEntitlementClient.from_channel(client._channel, deadline_s=0.5, batching=True)
     count = MAX_BATCH * (MAX_UNDER_WAY + 1)
     late = await asyncio.gather(
         *(impatient.consume("ada", FULL, idempotency_key=f"k-{n}") for n in range(count)),
@@ -243,7 +243,7 @@ async def test_closing_the_client_ends_charges_under_way_and_those_that_wait(
 
 
 async def test_a_closed_client_says_so(service: ServerProcess) -> None:
-    client = AsyncEntitlementClient(service.address, gather=True)
+    client = AsyncEntitlementClient(service.address, batching=True)
     await client.close()
     with pytest.raises(ValueError, match="closed"):
         await client.consume("ada", FULL)

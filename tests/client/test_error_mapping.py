@@ -84,6 +84,14 @@ def test_the_reason_decides_which_error_it_is(fail: Fail, reason: str) -> None:
     assert (error.code, error.metadata) == (grpc.StatusCode.ABORTED, {"reference": "9f1c"})
 
 
+def test_an_unexpected_failure_has_the_reference_to_search_for(fail: Fail) -> None:
+    """It is the only link to the log of the service."""
+    info = ErrorInfo(reason="INTERNAL", domain="entitlements", metadata={"reference": "9f1c"})
+    error = fail(grpc.StatusCode.INTERNAL, "A sentence.", details(info))
+    assert isinstance(error, entitlements.UnexpectedServiceError)
+    assert error.reference == "9f1c"
+
+
 @pytest.mark.parametrize(
     ("code", "name"),
     [

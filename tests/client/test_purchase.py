@@ -7,13 +7,13 @@ import pytest
 
 from entitlements import (
     AccessDeniedError,
-    AsyncCharge,
     AsyncEntitlementClient,
-    Charge,
+    AsyncPurchase,
     ChargeRefundedError,
     EntitlementClient,
     FeatureTier,
     IdempotencyKeyReusedError,
+    Purchase,
     Transaction,
     TransactionKind,
 )
@@ -47,7 +47,7 @@ async def test_work_that_succeeds_is_paid(ask: Asking, user: str) -> None:
     """The tokens stay spent, and the block has the transaction."""
     await ask("top_up", user, 5)
     assert await ask.gated(lambda tx: tx.balance_after, user_id=user, feature=FULL) == 3
-    assert (await ask("account", user)).balance == 3
+    assert (await ask("get_account", user)).balance == 3
 
 
 async def test_work_that_fails_gives_the_tokens_back_before_it_propagates(
@@ -80,7 +80,7 @@ async def test_a_retry_under_the_same_key_is_granted_at_no_further_cost(
     first = await ask("require_tokens", **paid)
     again = await ask("require_tokens", **paid)
     assert (again.transaction_id, again.replayed) == (first.transaction_id, True)
-    assert (await ask("account", user)).balance == 0
+    assert (await ask("get_account", user)).balance == 0
 
 
 async def test_a_key_whose_tokens_were_given_back_opens_nothing(ask: Asking, user: str) -> None:
@@ -95,9 +95,9 @@ async def test_a_key_whose_tokens_were_given_back_opens_nothing(ask: Asking, use
     charge = (await ask.history(user))[1]
     assert refunded.value.transaction_id == charge.transaction_id
     assert refunded.value.idempotency_key == "k"
-    assert (await ask("account", user)).balance == 2
+    assert (await ask("get_account", user)).balance == 2
     await ask("require_tokens", user_id=user, feature=FULL, idempotency_key="k-2")
-    assert (await ask("account", user)).balance == 0
+    assert (await ask("get_account", user)).balance == 0
 
 
 async def test_a_retry_that_fails_gives_back_nothing_and_the_key_stays_paid(
@@ -109,7 +109,7 @@ async def test_a_retry_that_fails_gives_back_nothing_and_the_key_stays_paid(
     await ask.gated(lambda tx: None, **paid)
     with pytest.raises(ArithmeticError):
         await ask.gated(fail, **paid)
-    assert (await ask("account", user)).balance == 0
+    assert (await ask("get_account", user)).balance == 0
     assert await ask.gated(lambda tx: tx.replayed, **paid)
 
 
@@ -120,7 +120,7 @@ async def test_a_charge_that_was_given_back_in_part_still_opens(ask: Asking, use
     await ask("refund", user, tx.transaction_id, 1)
     again = await ask("require_tokens", user_id=user, feature=FULL, idempotency_key="k")
     assert again.replayed
-    assert (await ask("account", user)).balance == 1
+    assert (await ask("get_account", user)).balance == 1
 
 
 async def test_a_key_is_for_one_event(ask: Asking, user: str) -> None:
@@ -138,7 +138,7 @@ async def test_an_empty_key_is_no_key(ask: Asking, user: str) -> None:
     await ask("top_up", user, 4)
     for _ in range(2):
         await ask("require_tokens", user_id=user, feature=FULL, idempotency_key="")
-    assert (await ask("account", user)).balance == 0
+    assert (await ask("get_account", user)).balance == 0
 
 
 async def test_a_refund_that_fails_does_not_hide_why_the_work_failed(
@@ -157,7 +157,7 @@ async def test_a_refund_that_fails_does_not_hide_why_the_work_failed(
     with pytest.raises(ArithmeticError, match="it did not converge") as failure:
         await ask.gated(fail_after_refund, user_id=user, feature=FULL)
     (note,) = failure.value.__notes__
-    assert "could not be given back" in note
+    assert "could not be refunded" in note
     assert note in caplog.text
 
 
@@ -167,13 +167,13 @@ def test_the_charge_is_a_transaction_that_can_stand_around_work(
     """Of the blocking client the call itself charges, and `with` may follow later."""
     client.top_up(user, 2)
     charge = client.require_tokens(user_id=user, feature=FULL)
-    assert isinstance(charge, Charge)
-    assert client.account(user).balance == 0
-    assert "_give_back" not in repr(charge)
+    assert isinstance(charge, Purchase)
+    assert client.get_account(user).balance == 0
+    assert "_refund" not in repr(charge)
     with pytest.raises(ArithmeticError), charge as tx:
         fail(tx)
     assert tx is charge
-    assert client.account(user).balance == 2
+    assert client.get_account(user).balance == 2
 
 
 async def test_work_that_is_cancelled_gives_the_tokens_back(
@@ -193,7 +193,7 @@ async def test_work_that_is_cancelled_gives_the_tokens_back(
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert (await aio_client.account(user)).balance == 5
+    assert (await aio_client.get_account(user)).balance == 5
 
 
 async def test_a_refund_survives_a_second_cancellation(
@@ -216,15 +216,15 @@ async def test_a_refund_survives_a_second_cancellation(
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-    assert (await aio_client.account(user)).balance == 5
+    assert (await aio_client.get_account(user)).balance == 5
 
 
 async def test_a_forgotten_await_is_told(aio_client: AsyncEntitlementClient, user: str) -> None:
     """It would be a gate that nobody pays at."""
-    with pytest.warns(RuntimeWarning, match="never awaited: nothing was charged"):
+    with pytest.warns(RuntimeWarning, match="never awaited, so nothing was charged"):
         _forget(aio_client.require_tokens(user_id=user, feature=FULL))
 
 
-def _forget(charge: AsyncCharge) -> None:
+def _forget(charge: AsyncPurchase) -> None:
     del charge
     gc.collect()

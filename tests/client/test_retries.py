@@ -118,7 +118,7 @@ def test_several_addresses_share_the_calls() -> None:
         two, second = stack.enter_context(scripted(catalogue))
         with EntitlementClient(f"{first},{second}") as client:
             for _ in range(1000):
-                client.features()
+                client.list_features()
                 if one.tries and two.tries:
                     break
             assert one.tries
@@ -126,7 +126,7 @@ def test_several_addresses_share_the_calls() -> None:
             stack.close()
             before = len(one.tries)
             for _ in range(4):
-                client.features()
+                client.list_features()
             assert len(one.tries) == before + 4
 
 
@@ -184,7 +184,7 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
             go.set()
             # Charged, for everyone to see, before the one who asked has heard of it.
             async with asyncio.timeout(60):
-                while direct.account("ada").balance == 10:  # noqa: ASYNC110 - another process
+                while direct.get_account("ada").balance == 10:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.01)
             assert not call.done()
         service.kill()
@@ -196,9 +196,9 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
         assert tx.replayed
         assert tx.balance_after == 8
         with EntitlementClient(service.address) as direct:
-            charges = list(direct.transactions("ada", kind=TransactionKind.CONSUME))
+            charges = list(direct.list_transactions("ada", kind=TransactionKind.CONSUME))
             assert [each.transaction_id for each in charges] == [tx.transaction_id]
-            assert direct.account("ada").balance == 8
+            assert direct.get_account("ada").balance == 8
 
 
 async def _consume(
@@ -207,12 +207,12 @@ async def _consume(
     # A minute, and not the default: a busy machine may take long to start the second process.
     if kind == "blocking":
         with EntitlementClient(address, deadline_s=60) as client:
-            await asyncio.to_thread(client.features)
+            await asyncio.to_thread(client.list_features)
             connected.set()
             await go.wait()
             return await asyncio.to_thread(client.consume, "ada", FULL)
     async with AsyncEntitlementClient(address, deadline_s=60) as client:
-        await client.features()
+        await client.list_features()
         connected.set()
         await go.wait()
         return await client.consume("ada", FULL)

@@ -36,7 +36,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_a_file_replaces_the_catalogue_that_ships(path: Path) -> None:
     catalogue = CatalogueInForce(path)()
-    assert [(one.feature, one.cost) for one in catalogue.features] == [
+    assert [(one.feature_id, one.cost) for one in catalogue.features] == [
         ("headline_pick", 0),
         ("season_review", 7),
     ]

@@ -19,7 +19,7 @@ def test_the_python_of_the_guide_runs_from_top_to_bottom() -> None:
             exec(block.replace("127.0.0.1:50051", server.address), names)
         client = names["client"]
         assert isinstance(client, entitlements.EntitlementClient)
-        assert [each.amount for each in client.transactions("ada")] == [-2, -2, 20]
+        assert [each.amount for each in client.list_transactions("ada")] == [-2, -2, 20]
         client.close()
 
 

@@ -184,7 +184,7 @@ async def test_a_new_catalogue_takes_effect_with_the_next_group() -> None:
     catalogue = BUILT_IN
     engine = Engine(FailingStore(), lambda: catalogue)
     await engine.submit([TopUp(user_id="ada", amount=10)])
-    catalogue = Catalogue((Feature(feature="full_distribution", cost=7, title="Dear"),))
+    catalogue = Catalogue((Feature(feature_id="full_distribution", cost=7, title="Dear"),))
     (outcome,) = await engine.submit([Consume(user_id="ada", feature="full_distribution")])
     assert isinstance(outcome, Recorded)
     assert outcome.transaction.cost == 7

@@ -127,7 +127,7 @@ def test_the_same_key_twice_charges_once(example: Example, http: httpx.Client, u
         first, again = (http.get(DISTRIBUTION, headers=headers) for _ in range(2))
         assert first.json() == again.json()
         assert first.status_code == again.status_code == 200
-        assert client.account(user).balance == 1
+        assert client.get_account(user).balance == 1
 
 
 def test_an_endpoint_that_raises_leaves_the_balance_as_it_was(
@@ -139,8 +139,8 @@ def test_an_endpoint_that_raises_leaves_the_balance_as_it_was(
         response = http.get("/events/unrated-debut/extremes")
         assert response.status_code == 500
         assert response.json()["title"] == "The analysis failed"
-        assert client.account(user).balance == 3
-        kinds = [each.kind for each in client.transactions(user)]
+        assert client.get_account(user).balance == 3
+        kinds = [each.kind for each in client.list_transactions(user)]
         assert kinds == [TransactionKind.REFUND, TransactionKind.CONSUME, TransactionKind.TOP_UP]
 
 
@@ -153,7 +153,7 @@ def test_a_wrong_event_is_refused_before_any_charge(
         assert http.get("/events/nobody-knows/deep-dive").status_code == 404
         assert http.get("/comparison?event_id=harbour-final").status_code == 422
         assert http.get("/comparison" + "?event_id=harbour-final&event_id=x").status_code == 404
-        assert client.account(user).transaction_count == 1
+        assert client.get_account(user).transaction_count == 1
 
 
 def test_the_five_features_cost_what_the_catalogue_says(
@@ -170,7 +170,7 @@ def test_the_five_features_cost_what_the_catalogue_says(
     with example.client as client:
         client.top_up(user, 13)
         assert [http.get(path).status_code for path in paths] == [200] * 5
-        charges = list(client.transactions(user, kind=TransactionKind.CONSUME))[::-1]
+        charges = list(client.list_transactions(user, kind=TransactionKind.CONSUME))[::-1]
         assert [each.cost for each in charges] == [0, 2, 3, 3, 5]
         assert charges[3].event_id == "harbour-final+valley-opener"
         assert http.get("/tokens").json() == {"balance": 0, "open": ["headline_pick"]}
@@ -190,7 +190,7 @@ async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
             example.wire.hold_replies()
             request = asyncio.create_task(http.get(DISTRIBUTION))
             async with asyncio.timeout(60):
-                while client.account(user).balance:  # noqa: ASYNC110 - another process
+                while client.get_account(user).balance:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.01)
             assert not request.done()
         example.service.kill()
@@ -205,8 +205,8 @@ async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
         response = await http.get(DISTRIBUTION)
         assert response.status_code == 200
         with example.client as client:
-            assert client.account(user).balance == 0
-            assert len(list(client.transactions(user, kind=TransactionKind.CONSUME))) == 1
+            assert client.get_account(user).balance == 0
+            assert len(list(client.list_transactions(user, kind=TransactionKind.CONSUME))) == 1
 
 
 @pytest.mark.slow
@@ -225,7 +225,7 @@ def test_one_command_runs_everything_and_prints_lines_that_work() -> None:
     assert '"status":402' in answers["Costs 2 tokens"]
     assert "topped up 20" in answers["Top up"]
     assert '"percentiles"' in answers["Charged"]
-    assert '"variance_split"' in answers["Where the uncertainty comes from"]
+    assert '"variance_split"' in answers["The sources of the uncertainty"]
     assert '"larger_share"' in answers["Several events side by side"]
     assert "incomplete" in answers["An analysis that fails costs nothing"]
     assert '"balance":10' in answers["What is left"]

@@ -93,8 +93,8 @@ def fill(address: str) -> bytes:
         ]
         for first in range(0, ROWS, _AT_ONCE):
             made = [stub.TopUp.future(each) for each in requests[first : first + _AT_ONCE]]
-            for call in made:
-                call.result()
+            for top_up in made:
+                top_up.result()
         request = pb.ListTransactionsRequest(user_id="ada", page_size=ROWS)
         # What such an answer takes for a moment, the allocator keeps.
         for call in [stub.ListTransactions.future(request) for _ in range(4)]:

@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import grpc
 
@@ -21,6 +22,10 @@ from faults.servers import CHANNEL_OPTIONS, ledger_in
 from faults.wire import read_histories
 from support.server_process import ServerProcess, run
 from support.waiting import PATIENCE_S
+
+if TYPE_CHECKING:
+    # Known to type checkers only: at run time both clients have one class.
+    from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceAsyncStub
 
 USERS = [f"user-{number}" for number in range(50)]
 TOKENS = 10**12
@@ -94,7 +99,7 @@ class _Run:
     async def _load_until_killed(self) -> None:
         enough = len(self.acknowledged) + self.random.randint(*BETWEEN_KILLS)
 
-        async def call(stub: EntitlementServiceStub) -> None:
+        async def call(stub: "EntitlementServiceAsyncStub") -> None:
             while self.server.is_up:
                 answered = await self._send(stub, self._batch())
                 # A new channel may begin with what gRPC remembers of the killed server.
@@ -119,7 +124,9 @@ class _Run:
         self.keys_sent += BATCH
         return pb.BatchConsumeRequest(requests=charges)
 
-    async def _send(self, stub: EntitlementServiceStub, batch: pb.BatchConsumeRequest) -> bool:
+    async def _send(
+        self, stub: "EntitlementServiceAsyncStub", batch: pb.BatchConsumeRequest
+    ) -> bool:
         try:
             response = await stub.BatchConsume(batch)
         except grpc.aio.AioRpcError as error:

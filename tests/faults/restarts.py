@@ -71,7 +71,7 @@ class _Run:
             self.stopping = True
             await asyncio.gather(*applications)
             async with self._client() as client:
-                account = await client.account("ada")
+                account = await client.get_account("ada")
         seen = [problem for when, problem in self.failures if not self._is_excused(when)]
         kept = account.transaction_count - 1
         told = len(self.charged)

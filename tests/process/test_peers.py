@@ -104,7 +104,7 @@ def test_ghz(server: ServerProcess) -> None:
     [message] = denied["errorDistribution"]
     assert "'ghz' has 1" in message
     with EntitlementClient(server.address) as client:
-        assert client.account("ghz").balance == 1
+        assert client.get_account("ghz").balance == 1
     watch = printed(*ghz, "--stream-call-count=1", "--call", WATCH, server.address)
     assert watch["statusCodeDistribution"] == {"Canceled": 1}  # By ghz, after one message.
 

@@ -1,4 +1,4 @@
-"""From a failed call to one of our errors: the only place that reads status details."""
+"""From a failed call to an error of the client. Status details are read here only."""
 
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
@@ -34,7 +34,7 @@ _BY_REASON: Mapping[str, type[errors.EntitlementError]] = MappingProxyType(
     }
 )
 
-# What gRPC itself, or something between us and the service, answers with.
+# Errors that come from gRPC itself, or from a proxy in front of the service.
 _BY_CODE: Mapping[StatusCode, tuple[type[errors.EntitlementError], str]] = MappingProxyType(
     {
         StatusCode.UNAVAILABLE: (
@@ -47,7 +47,7 @@ _BY_CODE: Mapping[StatusCode, tuple[type[errors.EntitlementError], str]] = Mappi
         ),
         StatusCode.CANCELLED: (
             errors.ServiceUnavailableError,
-            "The call to the entitlement service was broken off",
+            "The call to the entitlement service was cancelled",
         ),
         StatusCode.UNAUTHENTICATED: (
             errors.CallerRefusedError,
@@ -68,17 +68,16 @@ def from_call(
     trailing_metadata: Iterable[Any] | None,
     idempotency_key: str = "",
 ) -> errors.EntitlementError:
-    """Translate how a call ended.
+    """Translate a failed call.
 
     Args:
         code: The status code.
         message: The status message.
-        trailing_metadata: The trailers, pairs of key and value, among which the status details may be.
-        idempotency_key: The key that a write was sent with.
+        trailing_metadata: The trailers, pairs of key and value. They may have the status details.
+        idempotency_key: The key of a write.
 
     Returns:
-        The error to raise. Details that are absent or unreadable are never a failure of
-        their own: the code decides then.
+        The error to raise. If details are absent or unreadable, the code decides.
     """
     status = Status(message=message or "")
     for key, value in trailing_metadata or ():
@@ -111,7 +110,7 @@ def _translate(code: StatusCode, status: Status, key: str) -> errors.Entitlement
     message = status.message
     if kind is None:
         kind, summary = _BY_CODE.get(code, _UNFORESEEN)
-        # gRPC's own words are the cause, and seldom a sentence.
+        # gRPC's message gives the cause and is rarely a sentence.
         message = f"{summary} ({code.name}: {message or 'no details'}). Nothing was granted."
     return kind(
         message,

@@ -1,6 +1,6 @@
-"""What gathering brings one Python process: charges per second with and without, in turns.
+"""What batching brings one Python process: charges per second with and without, in turns.
 
-    bench/gathering.py --in-flight 128 --rounds 5
+    bench/batching.py --in-flight 128 --rounds 5
 
 Each of so many tasks charges a user again and again through `AsyncEntitlementClient`, as the handlers
 of one API process would, on a real server with a SQLite file.
@@ -28,17 +28,17 @@ console = Console()
 _FEATURE = "full_distribution"
 
 
-def gathering(
+def batching(
     in_flight: Annotated[int, typer.Option(help="Charges asked for at the same time.")] = 128,
     seconds: Annotated[float, typer.Option(help="Length of each measurement.")] = 3.0,
     rounds: Annotated[int, typer.Option(help="How often the two take turns.")] = 5,
 ) -> None:
-    """Charge through the client, with and without `gather`, and print the rates."""
+    """Charge through the client, with and without `batching`, and print the rates."""
     rates = asyncio.run(_measure(in_flight, seconds, rounds))
-    alone, together = (median(rates[gather]) for gather in (False, True))
+    alone, together = (median(rates[batching]) for batching in (False, True))
     ratios = [mine / other for mine, other in zip(rates[True], rates[False], strict=True)]
     console.print(
-        f"{in_flight} in flight: {alone:,.0f} charges per second alone, {together:,.0f} gathered;"
+        f"{in_flight} in flight: {alone:,.0f} charges per second alone, {together:,.0f} batched;"
         f" median of the ratios {median(ratios):.2f}, from {min(ratios):.2f} to {max(ratios):.2f}"
     )
 
@@ -51,18 +51,18 @@ async def _measure(in_flight: int, seconds: float, rounds: int) -> dict[bool, li
         async with serving(f"sqlite://{ledger}") as server:
             await warm_up(Target(server.address))
             for number in track(range(rounds + 1), console=console):
-                for gather in (False, True) if number % 2 else (True, False):
-                    rate = await _charge(server.address, gather, in_flight, seconds)
+                for batching in (False, True) if number % 2 else (True, False):
+                    rate = await _charge(server.address, batching, in_flight, seconds)
                     if number:  # the first round warms up
-                        rates[gather].append(rate)
+                        rates[batching].append(rate)
     return rates
 
 
-async def _charge(address: str, gather: bool, in_flight: int, seconds: float) -> float:
+async def _charge(address: str, batching: bool, in_flight: int, seconds: float) -> float:
     random = Random()
     done = 0
     begin = time.perf_counter()
-    async with AsyncEntitlementClient(address, gather=gather) as client:
+    async with AsyncEntitlementClient(address, batching=batching) as client:
 
         async def work() -> None:
             nonlocal done
@@ -75,4 +75,4 @@ async def _charge(address: str, gather: bool, in_flight: int, seconds: float) ->
 
 
 if __name__ == "__main__":
-    typer.run(gathering)
+    typer.run(batching)

@@ -1,6 +1,7 @@
-"""What a person at the other end of HTTP is told about an error: problem documents, RFC 9457.
+"""The problem documents (RFC 9457) that HTTP clients receive for an error.
 
-Only what they can act on: no address, no message of the service, nothing about this program.
+They contain only what the user can act on: no address, no message of the service, nothing about
+this program.
 """
 
 import math
@@ -13,12 +14,12 @@ from entitlements import _errors as errors
 
 
 class InProgressError(errors.EntitlementError):
-    """A request under this idempotency key is being answered right now."""
+    """Another request with this idempotency key is in progress."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A problem document and how it is sent."""
+    """A problem document, with its status and headers."""
 
     status: HTTPStatus
     name: str
@@ -40,7 +41,7 @@ class Problem:
 
 
 def of(error: errors.EntitlementError) -> Problem:
-    """Tell the problem that an error is to somebody who asked for an analysis."""
+    """Make the problem document of an error, for the user who asked for an analysis."""
     return next(make(error) for kind, make in _PROBLEMS if isinstance(error, kind))
 
 
@@ -50,7 +51,7 @@ def _denied(error: Any) -> Problem:
         "insufficient-tokens",
         "Not enough tokens",
         f"This analysis costs {error.required} tokens and {error.available} are available. "
-        "Nothing was charged. Top up and ask again; the same Idempotency-Key may be used.",
+        "Nothing was charged. Top up and ask again. The same Idempotency-Key may be used.",
         {
             "required": error.required,
             "available": error.available,
@@ -64,9 +65,9 @@ def _refunded(_: Any) -> Problem:
     return Problem(
         HTTPStatus.CONFLICT,
         "charge-refunded",
-        "The tokens were given back",
-        "The analysis that was asked for under this Idempotency-Key failed, and its tokens were "
-        "given back. Ask again with a new Idempotency-Key.",
+        "The tokens were refunded",
+        "The analysis for this Idempotency-Key failed and its tokens were refunded. Ask again "
+        "with a new Idempotency-Key.",
     )
 
 
@@ -75,8 +76,8 @@ def _in_progress(_: Any) -> Problem:
         HTTPStatus.CONFLICT,
         "request-in-progress",
         "The request is in progress",
-        "A request with this Idempotency-Key is being answered right now. Wait for its answer, "
-        "or ask again after it.",
+        "Another request with this Idempotency-Key is in progress. Wait for its response, or ask "
+        "again after it.",
     )
 
 
@@ -85,7 +86,7 @@ def _reused(error: Any) -> Problem:
         HTTPStatus.UNPROCESSABLE_ENTITY,
         "idempotency-key-reused",
         "The Idempotency-Key belongs to another request",
-        "This Idempotency-Key was used for something else before. Use a new one.",
+        "This Idempotency-Key was used for another request. Use a new one.",
         {"field": error.field},
     )
 
@@ -95,7 +96,7 @@ def _invalid(error: Any) -> Problem:
         HTTPStatus.BAD_REQUEST,
         "invalid-field",
         "A value is not valid",
-        "Ids and the Idempotency-Key are printable text without spaces; ids have at most 128 "
+        "Ids and the Idempotency-Key are printable text without spaces. Ids have at most 128 "
         "bytes, the key at most 255.",
         {"field": error.field},
     )
@@ -106,15 +107,15 @@ def _unavailable(error: Any) -> Problem:
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
     more = {}
-    detail = "Whether this analysis may be opened cannot be found out now, so it stays closed."
+    detail = "Your access to this analysis cannot be checked at the moment, so it is not shown."
     if error.idempotency_key:
-        # Whether it was charged is unknown. Under this key it will have been charged once.
+        # It is not known whether the user was charged. A retry with this key charges once.
         more["idempotency_key"] = error.idempotency_key
-        detail += " Ask again with this Idempotency-Key: you will be charged once."
+        detail += " Ask again with this Idempotency-Key. You will be charged once."
     return Problem(
         HTTPStatus.SERVICE_UNAVAILABLE,
         "service-unavailable",
-        "The entitlement service cannot be asked",
+        "The entitlement service is not available",
         detail,
         more,
         headers,
@@ -125,13 +126,13 @@ def _ours(_: Any) -> Problem:
     return Problem(
         HTTPStatus.INTERNAL_SERVER_ERROR,
         "internal",
-        "This analysis cannot be opened",
-        "The mistake is on this side and has been noted. Nothing was granted.",
+        "This analysis is not available",
+        "The error is on our side and was logged. Nothing was granted.",
     )
 
 
-# In this order: the first that fits. Missing credentials of this program are no fault of who
-# asks, and to them no different from a service that is down.
+# The first match counts. If this program lacks credentials, that is not the user's fault, and to the
+# user it is the same as a service that is down.
 _PROBLEMS: tuple[tuple[type[errors.EntitlementError], Callable[[Any], Problem]], ...] = (
     (errors.AccessDeniedError, _denied),
     (errors.ChargeRefundedError, _refunded),
