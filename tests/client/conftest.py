@@ -7,7 +7,7 @@ import pytest
 
 from entitlements import AsyncEntitlementClient, EntitlementClient
 from support.asking import Asking
-from support.processes import ServerProcess
+from support.server_process import ServerProcess
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from entitlements import (
 )
 from entitlements._batching import MAX_BATCH, MAX_UNDER_WAY, MAX_WAITING
 from entitlements.v1 import entitlement_service_pb2 as rpc
-from support.processes import ServerProcess
+from support.server_process import ServerProcess
 
 FULL = "full_distribution"
 

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from entitlements.cli import main
-from support.processes import ServerProcess, command
+from support.programs import command
+from support.server_process import ServerProcess
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

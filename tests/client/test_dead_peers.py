@@ -27,9 +27,9 @@ from entitlements._channel import DEFAULT_DEADLINE_S
 from entitlements.v1 import entitlement_service_pb2 as rpc
 from support.asking import Asking
 from support.http2 import ACK, PING, Frame, Http2Connection
-from support.operating import until
-from support.processes import ServerProcess
 from support.redis import RedisServer
+from support.server_process import ServerProcess
+from support.waiting import until
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 PATIENCE_S = 60
@@ -91,13 +91,13 @@ async def test_a_server_that_stops_dead_is_given_up_within_one_deadline(
     comes round is asked again."""
     async with asking(kind, *pair.addresses) as ask:
         await until_answered_by(ask, 1, 2)
-        pair.first.process.send_signal(signal.SIGSTOP)
+        pair.first.signal(signal.SIGSTOP)
         # It may be in the middle of an answer.
-        frozen = psutil.Process(pair.first.process.pid)
+        frozen = psutil.Process(pair.first.pid)
         await until(lambda: frozen.status() == psutil.STATUS_STOPPED)
         async with asyncio.timeout(DEFAULT_DEADLINE_S):
             assert {await who(ask) for _ in range(20)} == {2}
-        pair.first.process.send_signal(signal.SIGCONT)
+        pair.first.signal(signal.SIGCONT)
         await until_answered_by(ask, 1, 2)
 
 
@@ -117,14 +117,14 @@ async def test_a_charge_whose_server_stops_dead_is_made_once_by_another(kind: st
             async def charge() -> None:
                 for number in range(20):
                     if number == 10:
-                        first.process.send_signal(signal.SIGSTOP)
+                        first.signal(signal.SIGSTOP)
                         stopped.set()
                     await ask("consume", "ada", FULL)
 
             async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as charging:
                 for _ in range(8):
                     charging.create_task(charge())
-            first.process.send_signal(signal.SIGCONT)
+            first.signal(signal.SIGCONT)
         with EntitlementClient(first.address) as client:
             assert client.get_account("ada").balance == 1000 - 2 * 8 * 20
             keys = [each.idempotency_key for each in client.list_transactions("ada")]
@@ -191,7 +191,7 @@ async def test_a_server_that_is_leaving_while_long_calls_run_is_not_asked_and_no
                 charging.create_task(charge())
                 charging.create_task(look())
             await who(ask)
-            pair.first.process.send_signal(signal.SIGTERM)
+            pair.first.signal(signal.SIGTERM)
             assert await asyncio.to_thread(pair.first.process.wait) == 0
             assert {await who(ask) for _ in range(20)} == {2}
             gone.set()

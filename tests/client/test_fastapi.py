@@ -10,7 +10,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
 
 from entitlements import AsyncEntitlementClient, Transaction
 from entitlements.fastapi import Gate, install
-from support.processes import ServerProcess
+from support.server_process import ServerProcess
 
 
 async def current_user(x_user: Annotated[str, Header()]) -> str:

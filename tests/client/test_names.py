@@ -12,8 +12,6 @@ import pytest
 import entitlements
 from entitlements.v1 import entitlement_service_pb2
 
-ROOT = Path(__file__).parents[2]
-
 
 def test_the_exported_names_are_these() -> None:
     """A name that comes or goes is a decision."""

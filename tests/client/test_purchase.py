@@ -18,7 +18,7 @@ from entitlements import (
     TransactionKind,
 )
 from support.asking import Asking
-from support.processes import ServerProcess
+from support.server_process import ServerProcess
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 

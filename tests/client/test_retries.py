@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from entitlements import (
     TransactionKind,
 )
 from entitlements.v1 import entitlement_service_pb2 as rpc
-from support.processes import ServerProcess
+from support.server_process import ServerProcess
 from support.wire import Wire
 
 FULL = FeatureTier.FULL_DISTRIBUTION
@@ -170,10 +170,10 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
     kind: str, tmp_path: Path
 ) -> None:
     """The charge is on disk and its reply is lost: gRPC tries again, and the key makes it one."""
-    store = f"sqlite://{tmp_path}/ledger.sqlite"
-    service = ServerProcess("--store", store)
-    wire = Wire(service.address)
-    try:
+    with (
+        ServerProcess("--store", f"sqlite://{tmp_path}/ledger.sqlite") as service,
+        closing(Wire(service.address)) as wire,
+    ):
         connected, go = asyncio.Event(), asyncio.Event()
         call = asyncio.create_task(_consume(kind, wire.address, connected, go))
         with EntitlementClient(service.address) as direct:
@@ -187,9 +187,9 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
                     await asyncio.sleep(0.01)
             assert not call.done()
         service.kill()
-        service = ServerProcess("--store", store)
+        service.start()
         # For a moment longer nobody is there, counted in connections and not in seconds.
-        wire.behind, wire.refuse = service.address, 1
+        wire.refuse = 1
         wire.cut()
         tx = await call
         assert tx.replayed
@@ -198,9 +198,6 @@ async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
             charges = list(direct.list_transactions("ada", kind=TransactionKind.CONSUME))
             assert [each.transaction_id for each in charges] == [tx.transaction_id]
             assert direct.get_account("ada").balance == 8
-    finally:
-        wire.close()
-        service.kill()
 
 
 async def _consume(

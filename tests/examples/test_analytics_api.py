@@ -9,17 +9,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from entitlements import EntitlementClient, TransactionKind
-from support.processes import START_SECONDS, ServerProcess
+from support.repository import EXAMPLES
+from support.server_process import ServerProcess
+from support.waiting import PATIENCE_S
 from support.wire import Wire
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 DISTRIBUTION = "/events/harbour-final/distribution"
 
 
@@ -39,7 +40,7 @@ def running(*options: str) -> Iterator[str]:
     try:
         assert process.stdout is not None
         printed = ""
-        too_late = threading.Timer(START_SECONDS, process.kill)
+        too_late = threading.Timer(PATIENCE_S, process.kill)
         too_late.start()
         for line in process.stdout:
             printed += line
@@ -51,7 +52,7 @@ def running(*options: str) -> Iterator[str]:
     finally:
         # As Ctrl-C in a terminal: everyone in the foreground gets it.
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=START_SECONDS)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in errors
 
 
@@ -64,10 +65,9 @@ def url(printed: str) -> str:
 class Example:
     """One service process, and the API as a process in front of it, over a wire."""
 
-    def __init__(self, store: str) -> None:
-        self.store = store
-        self.service = ServerProcess("--store", store)
-        self.wire = Wire(self.service.address)
+    def __init__(self, service: ServerProcess, wire: Wire) -> None:
+        self.service = service
+        self.wire = wire
 
     @property
     def client(self) -> EntitlementClient:
@@ -77,10 +77,9 @@ class Example:
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
-    example = Example(f"sqlite://{tmp_path_factory.mktemp('ledger')}/ledger.sqlite")
-    yield example
-    example.wire.close()
-    example.service.kill()
+    store = f"sqlite://{tmp_path_factory.mktemp('ledger')}/ledger.sqlite"
+    with ServerProcess("--store", store) as service, closing(Wire(service.address)) as wire:
+        yield Example(service, wire)
 
 
 @pytest.fixture(scope="module")
@@ -201,8 +200,7 @@ async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
         assert response.json()["idempotency_key"] == "k-1"
         assert "percentiles" not in response.text
 
-        example.service = ServerProcess("--store", example.store)
-        example.wire.behind = example.service.address
+        example.service.start()
         response = await http.get(DISTRIBUTION)
         assert response.status_code == 200
         with example.client as client:

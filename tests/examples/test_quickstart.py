@@ -2,11 +2,11 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-from support.processes import ServerProcess
+from support.repository import EXAMPLES
+from support.server_process import ServerProcess
 
-QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
+QUICKSTART = EXAMPLES / "quickstart.py"
 
 
 def test_the_script_does_what_the_readme_says() -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import quantiles
 from typing import TYPE_CHECKING, Annotated, Self
 from uuid import uuid4
@@ -21,6 +20,7 @@ import uvloop
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
+from support.repository import TESTS
 
 if TYPE_CHECKING:
     # Known to type checkers only: at run time both clients have one class.
@@ -80,7 +80,7 @@ class Honest:
     def __init__(self, address: str, *, rate: float = 0, token: str = "") -> None:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "faults.honest", address, f"--rate={rate}", f"--token={token}"],
-            cwd=Path(__file__).parents[1],
+            cwd=TESTS,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

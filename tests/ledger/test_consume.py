@@ -7,7 +7,7 @@ from entitlements_server.ledger.commands import Consume, SetBalance, TopUp
 from entitlements_server.ledger.decide import denial
 from entitlements_server.ledger.errors import IdempotencyKeyReusedError, UnknownFeatureError
 from entitlements_server.ledger.values import Account, Kind, Status
-from support.histories import NOW_US, Ledger, recorded, rejected, replayed
+from support.ledger import NOW_US, Ledger, recorded, rejected, replayed
 
 DEEP = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
 

@@ -15,7 +15,7 @@ from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.maintenance.export import Export, ExportError
 from entitlements_server.maintenance.rows import COLUMNS, Filters
 from entitlements_server.stores.memory import MemoryStore
-from support.histories import rule_at
+from support.ledger import rule_at
 
 USERS = 2500
 

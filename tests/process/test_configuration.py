@@ -4,7 +4,8 @@ import tomllib
 from hashlib import sha256
 from pathlib import Path
 
-from support.operating import callers, run
+from support.configuration import callers
+from support.server_process import run
 
 
 def test_config_prints_what_is_in_force_and_where_it_comes_from(tmp_path: Path) -> None:

@@ -25,8 +25,8 @@ from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.errors import IdempotencyKeyReusedError
 from entitlements_server.ledger.invariants import History
 from entitlements_server.ledger.values import Kind, Status, Transaction
-from support.histories import NOW_US, all_accounts, figures, rule_at, whole_history
 from support.kinds import Kind as StoreKind
+from support.ledger import NOW_US, all_accounts, figures, rule_at, whole_history
 
 PROFILES = {
     # Shrinking takes minutes where each step is a sync: that is for the other profile.

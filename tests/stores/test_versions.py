@@ -23,7 +23,7 @@ from entitlements_server.stores.interface import (
 )
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.redis.schema import TAGS
-from support.histories import record
+from support.ledger import record
 from support.redis import RedisServer, flush
 
 MINT = {"flavour": "mint", "nickname": "Ada ☕"}

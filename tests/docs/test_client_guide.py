@@ -1,12 +1,12 @@
 """The guide shows what works: its Python runs, top to bottom, and its tree is the real one."""
 
 import re
-from pathlib import Path
 
 import entitlements._errors
-from support.processes import ServerProcess
+from support.repository import DOCS
+from support.server_process import ServerProcess
 
-GUIDE = Path(__file__).parents[2] / "docs" / "client.md"
+GUIDE = DOCS / "client.md"
 
 
 def test_the_python_of_the_guide_runs_from_top_to_bottom() -> None:

@@ -13,8 +13,8 @@ from entitlements_server.transport.options import Limits
 from entitlements_server.transport.tls import CertificateInForce, TlsFiles
 from support.certificates import Authority, ServerFiles
 from support.echo import WRONG, Echo, echoing
-from support.operating import until
 from support.rpc import raw, raw_streams
+from support.waiting import until
 
 APART = (("grpc.use_local_subchannel_pool", 1),)
 

@@ -1,6 +1,6 @@
-"""Histories made by the real rules, for tests of the ledger and of the stores."""
+"""The real rules for tests: on a state in memory, and on a store without a server."""
 
-from collections.abc import Sequence
+from typing import Any
 
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
@@ -20,6 +20,16 @@ NOW_US = 1_790_000_000_000_000
 def rule_at(now_us: int = NOW_US, catalogue: Catalogue = BUILT_IN) -> Rule:
     """The real rules at a moment."""
     return bind(catalogue, now_us)
+
+
+def consume(user_id: str, key: str = "", **fields: Any) -> Consume:
+    """A charge of 2 tokens."""
+    return Consume(user_id=user_id, feature="full_distribution", idempotency_key=key, **fields)
+
+
+def top_up(user_id: str, amount: int, key: str = "") -> TopUp:
+    """A top-up of so many tokens."""
+    return TopUp(user_id=user_id, amount=amount, idempotency_key=key)
 
 
 class Ledger:
@@ -80,12 +90,18 @@ async def commit(store: Store, *commands: Command, now_us: int = NOW_US) -> list
     return await store.commit(commands, rule_at(now_us))
 
 
+async def commit_one(store: Store, command: Command, *, now_us: int = NOW_US) -> Outcome:
+    """Commit a command alone."""
+    [outcome] = await commit(store, command, now_us=now_us)
+    return outcome
+
+
 async def record(store: Store, *commands: Command, now_us: int = NOW_US) -> list[Transaction]:
     """Commit commands that all have to be recorded."""
     return [recorded(outcome) for outcome in await commit(store, *commands, now_us=now_us)]
 
 
-async def whole_history(store: Store, user_id: str, page: int = 1000) -> Sequence[Transaction]:
+async def whole_history(store: Store, user_id: str, page: int = 1000) -> list[Transaction]:
     """A user's history, oldest first, read page by page."""
     found: list[Transaction] = []
     before = 2**53

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from entitlements_server.handover import Handover
-from support.operating import until
+from support.waiting import until
 
 
 async def test_a_burst_wakes_the_loop_once(monkeypatch: pytest.MonkeyPatch) -> None:

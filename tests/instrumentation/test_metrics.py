@@ -6,7 +6,6 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from pathlib import Path
 from urllib.request import urlopen
 
 import grpc
@@ -17,10 +16,11 @@ from entitlements_server import app
 from entitlements_server.app import RunningServer, running
 from entitlements_server.settings import Settings
 from entitlements_server.transport.address import ListenError
+from support.repository import DOCS
 from support.rpc import Api, fails, raw
 from support.stores import GatedStore
 
-OPERATIONS = Path(__file__).parents[1] / "docs" / "operations"
+OPERATIONS = DOCS / "operations"
 ADDED_BY_PROMETHEUS = {"instance", "job", "up"}
 
 

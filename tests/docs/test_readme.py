@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from support.processes import ServerProcess, tool
+from support.programs import tool
+from support.repository import ROOT
+from support.server_process import ServerProcess
 
-README = Path(__file__).parents[1] / "README.md"
-QUICKSTART = README.parent / "examples" / "quickstart.py"
+README = ROOT / "README.md"
+QUICKSTART = ROOT / "examples" / "quickstart.py"
 CHANGING = re.compile(r"\b(\d+-)[0-9a-f]{20}\b|\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 

@@ -1,4 +1,4 @@
-"""What a server that stops still says to those who listen."""
+"""What a server that stops still says to those who listen, and to those who come."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -13,10 +13,14 @@ from entitlements_server.api.auth import Auth
 from entitlements_server.api.dispatcher import Dispatcher
 from entitlements_server.api.health import SERVICE, Health
 from entitlements_server.api.reporter import Reporter
+from entitlements_server.app import running
 from entitlements_server.engine import Engine
 from entitlements_server.handover import Handover
+from entitlements_server.settings import Settings
 from entitlements_server.transport.interface import CallStatus, Metadata
-from support.operating import until
+from support.rpc import Api, raw_stream
+from support.stores import GatedStore
+from support.waiting import until
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -106,3 +110,24 @@ async def test_a_watch_of_health_that_has_been_told_is_ended_at_once() -> None:
     dispatcher.leave()
     assert call.statuses == [SERVING, NOT_SERVING]
     assert call.failed is not None
+
+
+async def test_a_watch_that_is_opened_while_the_server_stops_does_not_keep_it(
+    gated: GatedStore,
+) -> None:
+    """Clients that watch health open their watch again when it ends."""
+    serving = running(Settings(listen="127.0.0.1:0", drain_seconds=60))
+    server = await serving.__aenter__()
+    async with grpc.aio.insecure_channel(server.address) as channel:
+        begun = asyncio.ensure_future(Api(channel).TopUp(user_id="ada", amount=1))
+        await gated.begun.wait()
+        stopping = asyncio.create_task(serving.__aexit__(None, None, None))
+        watch = raw_stream(channel, "/grpc.health.v1.Health/Watch")
+        refused = None
+        while refused is not grpc.StatusCode.UNAVAILABLE:
+            # Before the server knows that it stops the watch is served, and then ended.
+            refused = await watch(b"").code()
+        gated.gate.set()
+        await begun
+        async with asyncio.timeout(20):
+            await stopping

@@ -1,32 +1,18 @@
 """What callers learn when something goes wrong that is not their fault."""
 
-import asyncio
 from collections.abc import AsyncIterator
 
 import grpc
 import pytest
-from google.rpc import error_details_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from entitlements_server import app
 from entitlements_server.api.routes import SERVICE
 from entitlements_server.stores.interface import StoreUnavailableError
 from support.rpc import Api, fails, serving
-from support.stores import FailingStore, GatedStore
+from support.stores import FailingStore
 
 SECRET = "postgres://admin:hunter2@db"  # planted
-
-
-@pytest.fixture
-def failing(monkeypatch: pytest.MonkeyPatch) -> FailingStore:
-    store = FailingStore()
-
-    async def open_store(_: str) -> FailingStore:
-        return store
-
-    monkeypatch.setattr(app, "open_store", open_store)
-    return store
 
 
 @pytest.fixture
@@ -87,53 +73,3 @@ async def test_health_is_not_serving_while_the_store_cannot_be_reached(
     failing.error = None
     await until(serving)
     watch.cancel()
-
-
-async def test_a_full_queue_is_overloaded_and_tells_when_to_retry(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    store = GatedStore()
-
-    async def open_store(_: str) -> GatedStore:
-        return store
-
-    monkeypatch.setattr(app, "open_store", open_store)
-    async with serving(max_queued=1) as api:
-        begun = asyncio.ensure_future(api.TopUp(user_id="ada", amount=1))
-        await store.begun.wait()
-        calls = [asyncio.ensure_future(fails(api.TopUp(user_id="ada", amount=1))) for _ in range(3)]
-        # One of them waits in the queue; the other two find it full.
-        refused = asyncio.as_completed(calls)
-        failure = await next(refused)
-        assert (await next(refused)).reason == failure.reason
-        assert failure.code is grpc.StatusCode.UNAVAILABLE
-        assert failure.reason == "OVERLOADED"
-        (retry,) = failure.details
-        assert isinstance(retry, error_details_pb2.RetryInfo)
-        assert retry.retry_delay.ToMilliseconds() == 500
-        assert failure.trailers["grpc-retry-pushback-ms"] == "500"
-        store.gate.set()
-        await asyncio.wait([begun, *calls])
-        with pytest.raises(AssertionError, match="The call succeeded"):
-            await next(refused)
-        assert await api.balance("ada") == 2
-
-
-async def test_a_call_whose_deadline_passes_in_the_queue_is_never_charged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    store = GatedStore()
-
-    async def open_store(_: str) -> GatedStore:
-        return store
-
-    monkeypatch.setattr(app, "open_store", open_store)
-    async with serving() as api:
-        begun = asyncio.ensure_future(api.TopUp(user_id="ada", amount=1))
-        await store.begun.wait()
-        with pytest.raises(grpc.aio.AioRpcError) as late:
-            await api.TopUp(user_id="ada", amount=10, timeout=0.05)
-        assert late.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        store.gate.set()
-        await begun
-        assert await api.balance("ada") == 1

@@ -15,7 +15,7 @@ from entitlements_server.stores.interface import BackupError, StoreConfiguration
 from entitlements_server.stores.sqlite import SqliteStore, writer
 from entitlements_server.stores.sqlite.backup import LedgerFile
 from entitlements_server.stores.sqlite.database import Database, migrations
-from support.histories import all_accounts, record, whole_history
+from support.ledger import all_accounts, record, whole_history
 
 CHILD = Path(__file__).with_name("child.py")
 """Commits and prints what was acknowledged, for ever."""
