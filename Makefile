@@ -9,10 +9,10 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto lint contract test check bench faults clean
+.PHONY: help setup run proto lint contract test test-all coverage check bench faults clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11")'
@@ -40,11 +40,19 @@ contract: .venv/.ready ## buf lint, breaking changes, stub drift
 
 # They wait more than they work, so there is one worker more than a small machine has cores.
 WORKERS ?= 3
+# Hundreds of processes are started, and each would compile this project again.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-test: .venv/.ready ## run every test, several at a time
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+test: .venv/.ready ## run the tests that are quick: under a minute
+	$(PYTEST) -m "not slow" $(ARGS)
 
-check: lint contract test ## what CI runs: lint, the contract, every test
+test-all: .venv/.ready ## run every test, as CI does
+	$(PYTEST) $(ARGS)
+
+coverage: .venv/.ready ## run every test, and show which lines none of them reaches
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
+
+check: lint contract test-all ## what CI runs: lint, the contract, every test
 
 bench: .venv/.ready ## measure beside servers that do nothing, and others; prints a table
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt

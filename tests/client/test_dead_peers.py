@@ -31,6 +31,8 @@ from support.redis import RedisServer
 from support.server_process import ServerProcess
 from support.waiting import until
 
+pytestmark = pytest.mark.slow
+
 FULL = FeatureTier.FULL_DISTRIBUTION
 PATIENCE_S = 60
 

@@ -152,6 +152,7 @@ async def asynchronous(client: AsyncEntitlementClient) -> None:
 """
 
 
+@pytest.mark.slow
 def test_types_hold_under_mypy_strict_from_outside(tmp_path: Path) -> None:
     """A program of a user, elsewhere, with the installed package; the last line must be an error."""
     script = tmp_path / "program.py"

@@ -165,6 +165,7 @@ async def test_the_asyncio_client_grants_nothing_either(unused_tcp_port: int) ->
         assert len(failure.value.idempotency_key) == 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["blocking", "asyncio"])
 async def test_a_server_killed_and_restarted_in_mid_call_charges_once(
     kind: str, tmp_path: Path

@@ -176,6 +176,7 @@ def test_the_five_features_cost_what_the_catalogue_says(
         assert http.get("/tokens").json() == {"balance": 0, "open": ["headline_pick"]}
 
 
+@pytest.mark.slow
 async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
     example: Example, api: str, user: str
 ) -> None:
@@ -208,6 +209,7 @@ async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
             assert len(list(client.list_transactions(user, kind=TransactionKind.CONSUME))) == 1
 
 
+@pytest.mark.slow
 def test_one_command_runs_everything_and_prints_lines_that_work() -> None:
     """Each printed line, run in a shell, gives what the words above it say."""
     with running() as printed:

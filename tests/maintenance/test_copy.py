@@ -161,6 +161,7 @@ async def test_the_comparison_sees_a_single_changed_field(source: MemoryStore) -
         await copy(source, Forgetful(), resume=False)
 
 
+@pytest.mark.slow
 async def test_the_command_copies_to_redis_and_back(tmp_path: Path) -> None:
     """`entitlements-server copy` moves a ledger between engines and says what it proved."""
     first, last = f"sqlite://{tmp_path}/first.sqlite", f"sqlite://{tmp_path}/last.sqlite"
@@ -182,6 +183,7 @@ async def test_the_command_copies_to_redis_and_back(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.slow
 async def test_the_command_says_what_is_wrong_with_a_url(tmp_path: Path) -> None:
     """A store that cannot be opened ends it with status 1, and without its password."""
     failed = await run("--from", f"sqlite://{tmp_path}/l.sqlite", "--to", "redis://:secret@")

@@ -9,6 +9,8 @@ from entitlements_server.stores.redis.schema import TAGS, bucket_of
 from support.ledger import commit, commit_one, consume, recorded, top_up, whole_history
 from support.redis import START_SECONDS, RedisClusterServers, RedisServer, flush
 
+pytestmark = pytest.mark.slow
+
 SLOT = key_slot(TAGS[bucket_of("ada")].encode())
 
 
