@@ -5,7 +5,7 @@ PROTOS := $(wildcard protos/entitlements/v1/*.proto)
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto lint contract test check bench faults clean
+.PHONY: help setup run proto docs lint contract test check bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ run: .venv/.ready ## serve on 127.0.0.1:50051, ledger in ./data
 proto: .venv/.ready ## generate the stubs from protos/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=protos --proto_path="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
 		--python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
+
+docs: .venv/.ready ## generate docs/errors.md from the classes of errors
+	$(BIN)/python docs/generate.py
 
 lint: .venv/.ready ## ruff and mypy strict
 	$(BIN)/ruff check .

@@ -81,4 +81,4 @@ def test_a_field_that_is_too_long_is_refused_by_name(field: str) -> None:
     fields = {"feature": "a", "title": "t"} | {field: "x" * 501}
     with pytest.raises(InvalidFieldError) as caught:
         Feature(cost=1, **fields)
-    assert caught.value.field == field
+    assert caught.value.metadata["field"] == field
