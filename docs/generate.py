@@ -1,11 +1,11 @@
-"""Write what the docs have from the code: `docs/errors.md`, from the classes of errors.
+"""Write what is said of errors in other places than their classes: docs/errors.md and the drawn tree.
 
-python docs/generate.py            writes it
-python docs/generate.py --check    exit status 1 and a sentence, if it is stale
+`python docs/generate.py` writes them. With `--check` it says which are stale, with exit status 1.
 """
 
 import argparse
 import inspect
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,7 +16,10 @@ import entitlements_server.stores.format  # noqa: F401  # importing these makes 
 from entitlements.v1.errors_pb2 import ErrorReason
 from entitlements_server.errors import CallError
 
-FILE = Path(__file__).with_name("errors.md")
+ROOT = Path(__file__).parents[1]
+
+DRAWING = re.compile(r"^    CallError\n.*?\n\n", re.MULTILINE | re.DOTALL)
+"""The tree in the docstring of errors.py."""
 
 PAGE = """\
 # Errors
@@ -64,21 +67,32 @@ TRANSACTION_NOT_FOUND, NOT_REFUNDABLE, REFUND_EXCEEDS_CHARGE, BALANCE_LIMIT_EXCE
 2. A class below `LedgerError` or `NotAdmittedError`, with `reason`, `code`, `remedy` and `metadata_keys`.
 3. Where it is raised.
 
-Then `make docs` writes this page. A test fails while classes and enum differ, and one while this page is stale.
+Then `make docs` writes this page, and the tree in `errors.py`. A test fails while classes and enum differ, and one
+while either is stale.
 """
 
 
 def main() -> int:
-    """Write the page, or check it."""
+    """Write the files, or check them."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--check", action="store_true")
-    page = errors_page()
+    module = ROOT / "server" / "entitlements_server" / "errors.py"
+    drawing = f"    CallError\n{tree(CallError)}\n"
+    files = {
+        ROOT / "docs" / "errors.md": errors_page(),
+        module: DRAWING.sub(lambda _: drawing, module.read_text(), 1),
+    }
     if not arguments.parse_args().check:
-        FILE.write_text(page)
+        for file, content in files.items():
+            file.write_text(content)
         return 0
-    if FILE.is_file() and FILE.read_text() == page:
+    stale = [file.name for file, content in files.items() if file.read_text() != content]
+    if not stale:
         return 0
-    print(f"{FILE.name} does not show the errors as they are: run `make docs`.", file=sys.stderr)
+    print(
+        f"{' and '.join(stale)}: not as the classes of errors are. Run `make docs`.",
+        file=sys.stderr,
+    )
     return 1
 
 
@@ -98,6 +112,18 @@ def errors_page() -> str:
         [(kind.code, _when(kind), kind.remedy) for kind in kinds if not kind.reason],
     )
     return PAGE.format(reasons=reasons, others=others)
+
+
+def tree(kind: type[CallError], indent: str = "    ") -> str:
+    """Return the classes below one, drawn as a tree."""
+    lines = ""
+    below = kind.__subclasses__()
+    for one in below:
+        last = one is below[-1]
+        head = f"{indent}{'└' if last else '├'}── {one.__name__}"
+        lines += f"{head:42} {_when(one).removesuffix('.')}\n"
+        lines += tree(one, indent + ("    " if last else "│   "))
+    return lines
 
 
 def met_by_callers(kind: type[CallError]) -> Iterator[type[CallError]]:

@@ -1,32 +1,32 @@
-"""What a caller can be answered with instead of a response: one tree, drawn here.
+"""What a caller can be answered with instead of a response: one tree.
 
     CallError
-    ├── LedgerError                        a rule rejects the request: ledger/errors.py
-    │   ├── InvalidFieldError              a field is malformed or out of range
-    │   ├── UnknownFeatureError            not in the catalogue
-    │   ├── TransactionNotFoundError       no such transaction of that user
-    │   ├── InsufficientTokensError        denied: the balance is too small
-    │   ├── IdempotencyKeyReusedError      the key is bound to another request
-    │   ├── NotRefundableError             not a successful charge, or free
-    │   ├── RefundExceedsChargeError       more than remains of the charge
-    │   └── BalanceLimitExceededError      the balance would pass its limit
-    ├── NotAdmittedError                   the call is not let in: api/errors.py
-    │   ├── UnauthenticatedError           no credentials, or none that are known and in time
-    │   ├── PermissionDeniedError          the caller's roles do not allow the method
-    │   ├── RateLimitedError               the caller is over its rate
-    │   ├── NoSuchMethodError              the server has no method of that path
-    │   ├── UnknownServiceError            health knows no service of that name
-    │   ├── RequestMissingError            the call ended without a request
-    │   ├── RequestOverdueError            the request did not come in time
-    │   ├── TooManyStreamsError            there is no room for one more that streams
-    │   └── OverloadedError                shed under load, or the server is stopping
-    ├── StoreUnavailableError              the ledger cannot be reached: stores/interface.py
-    │   └── ForeignFormatError             its records are of a newer format: stores/format.py
-    └── InternalError                      anything unforeseen
+    ├── NotAdmittedError                   A call that is not let in, whatever it asks for. Nothing was charged
+    │   ├── OverloadedError                The server has more work than it can hold, is stopping, or came to the request too late
+    │   ├── UnauthenticatedError           There are no credentials, or they are not known, or they have expired
+    │   ├── PermissionDeniedError          The caller's roles do not allow the method
+    │   ├── RateLimitedError               The caller is over its rate
+    │   ├── NoSuchMethodError              The server has no such method
+    │   ├── UnknownServiceError            Health knows no service of that name
+    │   ├── RequestMissingError            The call ended without a whole request
+    │   ├── RequestOverdueError            The request did not come in time, or not before the server stops
+    │   └── TooManyStreamsError            There is no room for one more call that streams, whoever it is from
+    ├── InternalError                      Something unforeseen happened
+    ├── LedgerError                        A request that the rules reject. Nothing was charged
+    │   ├── InvalidFieldError              A field is malformed or out of range, or the request cannot be read
+    │   ├── UnknownFeatureError            The feature is not in the catalogue
+    │   ├── TransactionNotFoundError       The user has no transaction of that id
+    │   ├── InsufficientTokensError        The balance does not cover the cost; the attempt was recorded as denied
+    │   ├── IdempotencyKeyReusedError      The key is bound to another request of this user
+    │   ├── NotRefundableError             The transaction is not a charge that took tokens
+    │   ├── RefundExceedsChargeError       The refund is larger than what remains of the charge
+    │   └── BalanceLimitExceededError      The balance would pass its limit
+    └── StoreUnavailableError              The ledger cannot be reached, or its disk is failing
+        └── ForeignFormatError             The user's records are of a newer format than this server reads, and were left alone
 
 All of it is plain data and imports nothing, so that the ledger stays free of gRPC. `api/status.py` is the
 only module that makes a gRPC status of it, and has no table that a new class would have to enter.
-`docs/errors.md` is generated from the classes by `make docs`.
+`make docs` draws this tree and writes `docs/errors.md` from the classes.
 """
 
 from collections.abc import Mapping
