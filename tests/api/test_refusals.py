@@ -10,7 +10,7 @@ from google.rpc import error_details_pb2
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server import app as wiring
 from entitlements_server.app import running
-from entitlements_server.settings import Settings
+from entitlements_server.config.settings import Settings
 from support.access import (
     EVERYTHING,
     HEALTH,

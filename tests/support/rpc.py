@@ -12,7 +12,7 @@ from google.rpc import error_details_pb2, status_pb2
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from entitlements_server.app import running
-from entitlements_server.settings import Settings
+from entitlements_server.config.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.errors import CallError
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
@@ -36,7 +37,7 @@ class StoreUnavailableError(CallError):
         self.args = (cause,)
 
 
-class StoreConfigurationError(Exception):
+class StoreConfigurationError(ConfigurationError):
     """The store cannot be opened as it is named; the message says what to do."""
 
 
@@ -44,7 +45,7 @@ class StoreInUseError(StoreConfigurationError):
     """Another process has the store to itself."""
 
 
-class BackupError(Exception):
+class BackupError(ConfigurationError):
     """There is no backup; the message says why. Nothing is left under its name."""
 
 
