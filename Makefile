@@ -9,7 +9,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto lint contract test test-all coverage check bench faults clean
+.PHONY: help setup run proto docs lint contract test test-all coverage check bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ run: .venv/.ready ## serve on 127.0.0.1:50051, ledger in ./data
 proto: .venv/.ready ## generate the stubs from protos/
 	$(PROTOC) --python_out=client --pyi_out=client $(PROTOS)
 	$(PROTOC) --grpc_python_out=client --mypy_grpc_out=quiet:client --plugin=$(BIN)/protoc-gen-mypy_grpc $(SERVICES)
+
+docs: .venv/.ready ## generate docs/errors.md from the classes of errors
+	$(BIN)/python docs/generate.py
 
 lint: .venv/.ready ## ruff and mypy strict
 	$(BIN)/ruff check .

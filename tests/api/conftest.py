@@ -5,7 +5,7 @@ import grpc
 import pytest
 
 from entitlements_server.app import running
-from entitlements_server.settings import Settings
+from entitlements_server.config.settings import Settings
 from support.access import CALLERS
 from support.rpc import Api, serving
 from support.stores import FailingStore, GatedStore, used_by_servers

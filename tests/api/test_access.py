@@ -7,8 +7,8 @@ import pytest
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.app import running
-from entitlements_server.callers import Role
-from entitlements_server.settings import Settings
+from entitlements_server.config.callers import Role
+from entitlements_server.config.settings import Settings
 from support.access import (
     CALLERS,
     HEALTH,

@@ -8,7 +8,7 @@ import pytest
 from google.rpc import error_details_pb2
 
 from entitlements_server.app import running
-from entitlements_server.settings import Settings
+from entitlements_server.config.settings import Settings
 from support.access import HEALTH, code_of
 from support.rpc import Api, fails, raw_stream, serving
 from support.stores import GatedStore

@@ -4,7 +4,7 @@ import pytest
 
 from entitlements_server.api.auth import Auth
 from entitlements_server.api.errors import RateLimitedError, UnauthenticatedError
-from entitlements_server.callers import Caller, Role, token_hash
+from entitlements_server.config.callers import Caller, Role, token_hash
 
 WEB = Caller(name="web", roles=frozenset(Role), token_hashes=(token_hash("t"),), rate=2, burst=3)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from entitlements_server.callers import (
+from entitlements_server.config.callers import (
     MAX_CALLERS,
     CallersError,
     Role,
@@ -47,7 +47,10 @@ def test_a_caller_has_a_name_roles_and_a_credential() -> None:
         ({"name": None}, "'name' is missing"),
         ({"roles": None}, "'roles' is missing"),
         ({"roles": []}, "at least one of reader, charger, funder"),
-        ({"roles": ["admin"]}, "'roles' has 'admin'"),
+        ({"name": "ent_secret and more"}, "'name' must be text"),
+        ({"roles": ["admin"]}, "at least one of reader, charger, funder, and nothing else"),
+        ({"roles": ["ent_secret"]}, "and nothing else"),
+        ({"roles": [["reader"]]}, "and nothing else"),
         ({"roles": "reader"}, "must list"),
         ({"token_sha256": None}, "give 'web' a token_sha256"),
         ({"token_sha256": "ent_secret"}, "64 hexadecimal digits"),
@@ -55,8 +58,11 @@ def test_a_caller_has_a_name_roles_and_a_credential() -> None:
         ({"token_sha256": [HASH] * 9}, "up to 8"),
         ({"certificate": ""}, "'certificate' must be text"),
         ({"expires": "2027-01-01"}, "'expires' must be a date and time"),
+        ({"expires": "ent_secret"}, "'expires' must be a date and time"),
         ({"rate": -1}, "'rate' must be a number"),
-        ({"burst": True}, "'burst' must be a number"),
+        ({"rate": float("nan")}, "'rate' must be a number"),
+        ({"burst": True}, "'burst' must be a whole number"),
+        ({"burst": 2.5}, "'burst' must be a whole number"),
         ({"token": "ent_secret"}, "'token' is not known"),
     ],
 )

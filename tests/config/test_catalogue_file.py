@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from entitlements_server.catalogue_file import (
+from entitlements_server.config.catalogue import (
     CatalogueFileError,
-    CatalogueInForce,
+    ReloadableCatalogue,
     read_catalogue,
 )
 from entitlements_server.ledger.catalogue import BUILT_IN
@@ -35,7 +35,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_file_replaces_the_catalogue_that_ships(path: Path) -> None:
-    catalogue = CatalogueInForce(path)()
+    catalogue = ReloadableCatalogue(path)()
     assert [(one.feature_id, one.cost) for one in catalogue.features] == [
         ("headline_pick", 0),
         ("season_review", 7),
@@ -43,7 +43,7 @@ def test_a_file_replaces_the_catalogue_that_ships(path: Path) -> None:
 
 
 def test_without_a_file_the_catalogue_that_ships_is_in_force() -> None:
-    assert CatalogueInForce(None)() is BUILT_IN
+    assert ReloadableCatalogue(None)() is BUILT_IN
 
 
 def test_the_version_changes_with_the_content_and_not_with_comments(path: Path) -> None:
@@ -82,13 +82,28 @@ def test_a_broken_file_is_refused_with_what_is_wrong_and_where(
     assert str(path) in str(refused.value)
 
 
+def test_a_file_with_a_byte_order_mark_is_read(path: Path) -> None:
+    """Editors of other systems write one."""
+    version = read_catalogue(path).version
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert read_catalogue(path).version == version
+
+
+def test_a_file_over_the_limit_is_refused_and_not_cut(path: Path) -> None:
+    """Cut, it would sell for 1 what costs 1000."""
+    dear = GOOD.replace("cost = 7\n", "").rstrip() + "\ncost = 1000\n"
+    path.write_text("#" * (4 * 1024 * 1024 + 4 - len(dear)) + dear)
+    with pytest.raises(CatalogueFileError, match="is larger than 4 MiB"):
+        read_catalogue(path)
+
+
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CatalogueFileError, match="cannot be read"):
-        CatalogueInForce(tmp_path / "none.toml")
+        ReloadableCatalogue(tmp_path / "none.toml")
 
 
 def test_a_broken_file_leaves_the_old_catalogue_in_force_and_says_why(path: Path) -> None:
-    catalogue = CatalogueInForce(path)
+    catalogue = ReloadableCatalogue(path)
     old = catalogue()
     path.write_text("[[features")
     with capture_logs() as lines:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from entitlements_server.engine import ENOUGH, MAX_GROUP, Engine, OverloadedError
+from entitlements_server.engine import ENOUGH, MAX_GROUP, Engine
+from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.ledger.commands import Consume, TopUp
 from entitlements_server.ledger.decide import Recorded

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from entitlements_server import app
 from entitlements_server.app import RunningServer, running
-from entitlements_server.settings import Settings
-from entitlements_server.transport.address import ListenError
+from entitlements_server.config.settings import Settings
+from entitlements_server.instrumentation.metrics import MetricsListenError
 from support.repository import DOCS
 from support.rpc import Api, fails, raw
 from support.stores import GatedStore
@@ -227,6 +227,6 @@ async def test_a_taken_metrics_address_is_refused_with_a_sentence() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         settings = Settings(listen="127.0.0.1:0", metrics_listen=address)
-        with pytest.raises(ListenError, match="--metrics-listen"):
+        with pytest.raises(MetricsListenError, match="--metrics-listen"):
             async with running(settings):
                 pass

@@ -11,8 +11,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server import app as wiring
 from entitlements_server.app import running
+from entitlements_server.config.settings import Settings
 from entitlements_server.instrumentation.tracing import Tracing
-from entitlements_server.settings import Settings
 from support.rpc import Api, fails
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -75,7 +75,7 @@ def test_nothing_of_it_is_imported_when_it_is_off() -> None:
     program = (
         "import asyncio, sys\n"
         "from entitlements_server.app import running\n"
-        "from entitlements_server.settings import Settings\n"
+        "from entitlements_server.config.settings import Settings\n"
         "async def main():\n"
         "    async with running(Settings(listen='127.0.0.1:0')):\n"
         "        print([name for name in sys.modules if 'opentelemetry' in name])\n"

@@ -91,4 +91,4 @@ def test_a_field_that_is_too_long_is_rejected_by_its_name_in_the_file(
     fields = {"feature_id": "a", "title": "t"} | {field: "x" * 501}
     with pytest.raises(InvalidFieldError) as caught:
         Feature(cost=1, **fields)
-    assert caught.value.field == name
+    assert caught.value.metadata["field"] == name

@@ -12,8 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from entitlements_server.app import running
-from entitlements_server.callers import Caller
-from entitlements_server.settings import Settings
+from entitlements_server.config.callers import Caller
+from entitlements_server.config.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import pytest
 from entitlements_server.transport.address import ListenError
 from entitlements_server.transport.opening import open_transport
 from entitlements_server.transport.options import Limits
-from entitlements_server.transport.tls import CertificateInForce, TlsFiles
+from entitlements_server.transport.tls import ReloadableCertificate, TlsFiles
 from support.certificates import Authority, ServerFiles
 from support.echo import WRONG, Echo, echoing
 from support.rpc import raw, raw_streams
@@ -163,7 +163,7 @@ async def test_tls_shows_the_peers_certificate_and_follows_a_reload(
 ) -> None:
     authority = Authority()
     files = ServerFiles(tmp_path, authority)
-    certificate = CertificateInForce(TlsFiles(files.certificate, files.key, files.client_ca))
+    certificate = ReloadableCertificate(TlsFiles(files.certificate, files.key, files.client_ca))
     client, key = authority.issue("web", "spiffe://example.org/web")
     credentials = grpc.ssl_channel_credentials(authority.pem, key, client)
     async with echoing(transport, certificate.credentials(), "localhost:0") as (server, echo):

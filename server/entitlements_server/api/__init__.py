@@ -11,6 +11,7 @@
 | `translate.py`, `paging.py` | values as messages, and pages of a history |
 | `auth.py`, `rate_limit.py` | who is calling, and how often |
 | `admission.py` | whether there is room for a call |
-| `errors.py`, `status.py` | what is rejected before a call is read, and the one table from errors to codes |
+| `errors.py` | why a call is not let in |
+| `status.py` | from an error to the status that its caller gets |
 | `health.py`, `reflection.py` | gRPC's own services |
 """

@@ -38,10 +38,14 @@ def parse(text: str) -> Format | None:
 
 
 class ForeignFormatError(StoreUnavailableError):
-    """Something in the store is of a format that this version can't read, and was left alone."""
+    """The user's records are of a newer format than this server reads, and were left alone."""
+
+    remedy = "Nothing was written: ask the operator for the newer version of the server."
 
     def __init__(self, found: str) -> None:
-        super().__init__(
+        message = (
             f"The store holds records of format {found} and this server reads formats"
             f" {FORMAT.major}.x: nothing was written; replace this server by the newer version."
         )
+        super().__init__(message)
+        self.message = message

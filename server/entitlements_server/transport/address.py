@@ -1,13 +1,11 @@
 """Where the server may listen."""
 
-from collections.abc import Sequence
 from ipaddress import ip_address
 
-from entitlements_server.callers import Caller
-from entitlements_server.settings import Settings
+from entitlements_server.config.errors import ConfigurationError
 
 
-class ListenError(Exception):
+class ListenError(ConfigurationError):
     """The address cannot be listened on; the message says what to do."""
 
 
@@ -19,25 +17,30 @@ def taken(address: str) -> ListenError:
     )
 
 
-def require_safe(settings: Settings, callers: Sequence[Caller]) -> None:
-    """Refuse to be reachable from elsewhere without both TLS and callers.
+def require_safe(address: str, *, tls: bool, callers: bool) -> None:
+    """Refuse to be reachable from other machines without both TLS and callers.
+
+    Args:
+        address: Where to listen, as HOST:PORT.
+        tls: Whether there is TLS.
+        callers: Whether there are callers.
 
     Raises:
-        ListenError: It would be, and `insecure` does not say that it is meant.
+        ListenError: It would be.
     """
-    if settings.insecure or _is_loopback(settings.listen.rpartition(":")[0].strip("[]")):
+    if _is_loopback(address.rpartition(":")[0].strip("[]")):
         return
     missing = [
         what
         for what, there in (
-            ("TLS (--tls-certificate and --tls-key)", settings.tls_certificate is not None),
-            ("callers ([[callers]] in the file that --config names)", bool(callers)),
+            ("TLS (--tls-certificate and --tls-key)", tls),
+            ("callers ([[callers]] in the file that --config names)", callers),
         )
         if not there
     ]
     if missing:
         raise ListenError(
-            f"{settings.listen} can be reached from other machines and there is no"
+            f"{address} can be reached from other machines and there is no"
             f" {' and no '.join(missing)}: add that, listen on 127.0.0.1, or say --insecure if it"
             " is meant."
         )

@@ -1,23 +1,30 @@
 """The catalogue as a file, and the one in force."""
 
-import tomllib
 from pathlib import Path
-from typing import Any
 
 import structlog
+from pydantic import Field
 
+from entitlements_server.config.errors import ConfigurationError
+from entitlements_server.config.tables import Table, read_table, read_toml
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.ledger.errors import InvalidFieldError
 
 log = structlog.get_logger()
 
-_MAX_BYTES = 4 * 1024 * 1024
-_FIELDS = {"feature": str, "cost": int, "title": str, "description": str, "use_case": str}
-_REQUIRED = ("feature", "cost", "title")
 
-
-class CatalogueFileError(Exception):
+class CatalogueFileError(ConfigurationError):
     """The file is no catalogue; the message says where and why."""
+
+
+class FeatureTable(Table):
+    """A feature in the words of the file. What its values may be, `Feature` says."""
+
+    feature: str = Field(description="be text")
+    cost: int = Field(description="be a whole number")
+    title: str = Field(description="be text")
+    description: str = Field("", description="be text")
+    use_case: str = Field("", description="be text")
 
 
 def read_catalogue(path: Path) -> Catalogue:
@@ -29,48 +36,29 @@ def read_catalogue(path: Path) -> Catalogue:
     Raises:
         CatalogueFileError: The file cannot be read or holds something else.
     """
-    try:
-        with path.open("rb") as file:
-            content = tomllib.loads(file.read(_MAX_BYTES).decode())
-    except OSError as error:
-        raise CatalogueFileError(
-            f"The catalogue {path} cannot be read: {error.strerror}."
-        ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise CatalogueFileError(f"The catalogue {path} is not valid TOML: {error}.") from error
+    content = read_toml(path, "The catalogue", CatalogueFileError)
     tables = content.pop("features", None)
     if content or not isinstance(tables, list):
         raise CatalogueFileError(
             f"The catalogue {path} must hold [[features]] tables and nothing else."
         )
+    features = tuple(_feature(path, *entry) for entry in enumerate(tables, start=1))
     try:
-        return Catalogue(tuple(_feature(path, *entry) for entry in enumerate(tables, start=1)))
+        return Catalogue(features)
     except InvalidFieldError as error:
         raise CatalogueFileError(f"The catalogue {path}: {error}") from error
 
 
-def _feature(path: Path, number: int, table: Any) -> Feature:
+def _feature(path: Path, number: int, table: object) -> Feature:
     where = f"The catalogue {path}, feature number {number}:"
-    if not isinstance(table, dict):
-        raise CatalogueFileError(f"{where} write it as a [[features]] table.")
-    for name, value in table.items():
-        if name not in _FIELDS:
-            known = ", ".join(_FIELDS)
-            raise CatalogueFileError(f"{where} '{name}' is not known; there are {known}.")
-        # A TOML boolean is a Python int, too.
-        if not isinstance(value, _FIELDS[name]) or isinstance(value, bool):
-            kind = "a whole number" if _FIELDS[name] is int else "text"
-            raise CatalogueFileError(f"{where} '{name}' must be {kind}.")
-    missing = [name for name in _REQUIRED if name not in table]
-    if missing:
-        raise CatalogueFileError(f"{where} '{missing[0]}' is missing.")
+    values = read_table(FeatureTable, "features", table, where, CatalogueFileError)
     try:
-        return Feature(feature_id=table.pop("feature"), **table)
+        return Feature(feature_id=values.feature, **values.model_dump(exclude={"feature"}))
     except InvalidFieldError as error:
         raise CatalogueFileError(f"{where} {error}") from error
 
 
-class CatalogueInForce:
+class ReloadableCatalogue:
     """The catalogue that prices come from, and how it is replaced while serving.
 
     Args:
