@@ -5,7 +5,7 @@ PROTOS := $(wildcard protos/entitlements/v1/*.proto)
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto lint contract test check bench faults clean
+.PHONY: help setup run proto lint contract test check bench faults clean docs
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ lint: .venv/.ready ## ruff and mypy strict
 
 contract: .venv/.ready ## buf lint, breaking changes, stub drift
 	protos/check
+
+docs: .venv/.ready ## draw docs/imports.svg from the code
+	PYTHONPATH=tests $(BIN)/python -m support.imports
 
 # They wait more than they work, so there is one worker more than a small machine has cores.
 WORKERS ?= 3
