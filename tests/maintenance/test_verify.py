@@ -85,11 +85,11 @@ SWAPPED = """
 COUNT = "UPDATE accounts SET transaction_count = 13"
 
 SPOILT: dict[str, tuple[str, str]] = {
-    "a balance": (of_account("2", "stored ->> '2' + 1"), "its balance is 2 and"),
+    "a balance": (of_account("2", "stored ->> '2' + 1"), "its balance is 2 but"),
     "a count": (f"{of_account('3', '13')}; {COUNT}", "transactions after 12 are missing"),
     "an update time": (of_account("5", "stored ->> '5' + 1"), "its update_time_us is"),
     "a creation time": (of_account("4", "5"), "its create_time_us is 5"),
-    "a head": (of_account("101", f"'{'A' * 43}='"), "another head"),
+    "a head": (of_account("101", f"'{'A' * 43}='"), "its head is not the one"),
     "a salt": (of_account("102", "'other'"), "its salt is 'other'"),
     "a gap": ("DELETE FROM transactions WHERE sequence = 3", "sequence should be 3"),
     "a lost beginning": ("DELETE FROM transactions WHERE sequence < 3", "sequence should be 1"),
@@ -102,25 +102,25 @@ SPOILT: dict[str, tuple[str, str]] = {
     "a time": (member("11", "stored ->> '11' + 1000", "sequence = 8"), "older than the one before"),
     "a decision time": (
         member("18", "stored ->> '11'", "sequence = 8"),
-        "should not be noted",
+        "should not be recorded",
     ),
-    "a feature": (member("6", "'other'", "sequence = 2"), "another head"),
-    "an event": (member("12", "'other'", "sequence = 12"), "another head"),
-    "a caller": (member("16", "'other'", "sequence = 1"), "another head"),
+    "a feature": (member("6", "'other'", "sequence = 2"), "its head is not the one"),
+    "an event": (member("12", "'other'", "sequence = 12"), "its head is not the one"),
+    "a caller": (member("16", "'other'", "sequence = 1"), "its head is not the one"),
     "two rows in each other's place": (
         SWAPPED,
         "sequence should be 4",
     ),
-    "a key bound twice": (member("13", "'k-1'", "sequence = 5"), "is bound already"),
+    "a key bound twice": (member("13", "'k-1'", "sequence = 5"), "is already bound"),
     "a refund of too much": (
         f"{member('7', '1', 'sequence = 2')}; {member('8', '-1', 'sequence = 2')}",
         "0 tokens remain of the charge",
     ),
-    "a refund of nothing": (member("15", "'99-aaaa'", "sequence = 7"), "'99-aaaa' is no charge"),
-    "a refund of another": (member("15", "'2-aaaa'", "sequence = 7"), "'2-aaaa' is no charge"),
+    "a refund of nothing": (member("15", "'99-aaaa'", "sequence = 7"), "'99-aaaa' is not a charge"),
+    "a refund of another": (member("15", "'2-aaaa'", "sequence = 7"), "'2-aaaa' is not a charge"),
     "a refund of a denial": (
         f"{member('5', '2', 'sequence = 2')}; {member('8', '0', 'sequence = 2')}",
-        "is no charge of that user",
+        "is not a charge of that user",
     ),
     "a denied top-up": (member("5", "2", "sequence = 1"), "TOP_UP"),
 }
