@@ -140,24 +140,30 @@ async def test_what_is_wrong_with_a_history_is_found(tmp_path: Path, what: str) 
 
 
 TABLES: dict[str, tuple[str, str]] = {
-    "a lost key": ("DELETE FROM idempotency_keys WHERE idempotency_key = 'k-1'", "not lead to it"),
+    "a lost key": (
+        "DELETE FROM idempotency_keys WHERE idempotency_key = 'k-1'",
+        "is not bound to it",
+    ),
     "a key astray": (
         "UPDATE idempotency_keys SET sequence = 12 WHERE idempotency_key = 'k-1'",
-        "leads to it that it does not bind",
+        "is bound to it that it does not bind",
     ),
     "a denial's key": ("INSERT INTO idempotency_keys SELECT number, 'k-9', 11 FROM accounts", "k"),
-    "a lost refund": ("DELETE FROM refunds WHERE charge_sequence = 2", "amount to 2 and 0"),
-    "a wrong refund": ("UPDATE refunds SET refunded = 1", "and 1 is noted"),
+    "a lost refund": ("DELETE FROM refunds WHERE charge_sequence = 2", "add up to 2 and 0"),
+    "a wrong refund": ("UPDATE refunds SET refunded = 1", "and 1 is stored"),
     "a refund too many": ("INSERT INTO refunds SELECT number, 3, 1, 7 FROM accounts", "to 0 and 1"),
-    "another newest refund": ("UPDATE refunds SET last_sequence = 1", "its refunds amount to"),
+    "another newest refund": ("UPDATE refunds SET last_sequence = 1", "its refunds add up to"),
     "an orphan": ("UPDATE transactions SET account = account + 50", "belongs to no account"),
     "an account under another count": (COUNT, "under another user or count"),
     "a row under another sequence": (
         "UPDATE transactions SET sequence = 99 WHERE sequence = 12",
         "under another user or sequence",
     ),
-    "a due time": ("INSERT INTO due_times SELECT number, 5 FROM accounts", "due time is not noted"),
-    "a change of nothing": ("INSERT INTO changes SELECT number, number, 50 FROM accounts", "tail"),
+    "a due time": ("INSERT INTO due_times SELECT number, 5 FROM accounts", "due time differs"),
+    "a change of nothing": (
+        "INSERT INTO changes SELECT number, number, 50 FROM accounts",
+        "change feed",
+    ),
 }
 
 
