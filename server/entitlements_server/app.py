@@ -26,9 +26,9 @@ from entitlements_server.instrumentation.native_log import NativeLog
 from entitlements_server.settings import Settings, SettingsError
 from entitlements_server.stores.factory import open_store
 from entitlements_server.transport.address import ListenError, require_safe
-from entitlements_server.transport.opening import open_transport
+from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.options import Limits
-from entitlements_server.transport.tls import CertificateInForce, certificate_of
+from entitlements_server.transport.tls import ReloadableCertificate, certificate_of
 
 log = structlog.get_logger()
 
@@ -54,7 +54,7 @@ class RunningServer:
     metrics_address: str
     catalogue: CatalogueInForce
     auth: Auth
-    certificate: CertificateInForce | None
+    certificate: ReloadableCertificate | None
     metrics: Metrics | None
     reread: Reread | None
 
@@ -63,14 +63,14 @@ class RunningServer:
 
         Other settings need a restart.
         """
-        taken = {"catalogue": self.catalogue.reload()}
+        accepted = {"catalogue": self.catalogue.reload()}
         if self.reread is not None:
-            taken["callers"] = self._reload_callers(self.reread)
+            accepted["callers"] = self._reload_callers(self.reread)
         if self.certificate is not None:
-            taken["certificate"] = self.certificate.reload()
+            accepted["certificate"] = self.certificate.reload()
         if self.metrics is not None:
-            for what, was_taken in taken.items():
-                self.metrics.reloaded(what, taken=was_taken)
+            for what, was_accepted in accepted.items():
+                self.metrics.reloaded(what, accepted=was_accepted)
             if self.certificate is not None:
                 self.metrics.certificate_expires(self.certificate.expires_s)
 

@@ -8,9 +8,9 @@ import grpc
 import pytest
 
 from entitlements_server.transport.address import ListenError
-from entitlements_server.transport.opening import open_transport
+from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.options import Limits
-from entitlements_server.transport.tls import CertificateInForce, TlsFiles
+from entitlements_server.transport.tls import ReloadableCertificate, TlsFiles
 from support.certificates import Authority, ServerFiles
 from support.echo import WRONG, Echo, echoing
 from support.operating import until
@@ -148,7 +148,7 @@ async def test_connections_beyond_the_limit_are_closed(transport: str) -> None:
 
 async def test_an_address_that_is_taken_is_refused_with_a_sentence(transport: str) -> None:
     async with echoing(transport) as (server, _):
-        with pytest.raises(ListenError, match="choose another with --listen"):
+        with pytest.raises(ListenError, match="choose another address with --listen"):
             await open_transport(
                 transport,  # type: ignore[arg-type]
                 Echo(),
@@ -163,7 +163,7 @@ async def test_tls_shows_the_peers_certificate_and_follows_a_reload(
 ) -> None:
     authority = Authority()
     files = ServerFiles(tmp_path, authority)
-    certificate = CertificateInForce(TlsFiles(files.certificate, files.key, files.client_ca))
+    certificate = ReloadableCertificate(TlsFiles(files.certificate, files.key, files.client_ca))
     client, key = authority.issue("web", "spiffe://example.org/web")
     credentials = grpc.ssl_channel_credentials(authority.pem, key, client)
     async with echoing(transport, certificate.credentials(), "localhost:0") as (server, echo):

@@ -1,4 +1,4 @@
-"""Where the server may listen."""
+"""Which addresses the server may listen on."""
 
 from collections.abc import Sequence
 from ipaddress import ip_address
@@ -8,22 +8,22 @@ from entitlements_server.settings import Settings
 
 
 class ListenError(Exception):
-    """The address cannot be listened on; the message says what to do."""
+    """The server cannot listen on the address; the message says what to do."""
 
 
 def taken(address: str) -> ListenError:
-    """Return what is raised where gRPC could not listen."""
+    """Return the error for an address that gRPC could not listen on."""
     return ListenError(
-        f"The address {address} cannot be listened on: another server has it, or it is not an"
-        " address of this machine. Stop the other one, or choose another with --listen."
+        f"The server cannot listen on {address}: another server uses it, or it is not an address"
+        " of this machine. Stop the other server, or choose another address with --listen."
     )
 
 
 def require_safe(settings: Settings, callers: Sequence[Caller]) -> None:
-    """Refuse to be reachable from elsewhere without both TLS and callers.
+    """Require TLS and callers for a server that other machines can reach.
 
     Raises:
-        ListenError: It would be, and `insecure` does not say that it is meant.
+        ListenError: One of them is missing and `insecure` is not set.
     """
     if settings.insecure or _is_loopback(settings.listen.rpartition(":")[0].strip("[]")):
         return
@@ -37,9 +37,9 @@ def require_safe(settings: Settings, callers: Sequence[Caller]) -> None:
     ]
     if missing:
         raise ListenError(
-            f"{settings.listen} can be reached from other machines and there is no"
-            f" {' and no '.join(missing)}: add that, listen on 127.0.0.1, or say --insecure if it"
-            " is meant."
+            f"Other machines can reach {settings.listen}, without"
+            f" {' and without '.join(missing)}: add what is missing, listen on 127.0.0.1, or add"
+            " --insecure if this is intended."
         )
 
 

@@ -1,7 +1,7 @@
-"""TLS and mutual TLS: certificates from files, replaced while serving.
+"""TLS and mutual TLS: certificates from files, reloaded while serving.
 
-gRPC asks for the certificate at every handshake, so new connections get the new one and open ones
-go on. A certificate is taken only after a handshake with it has succeeded in memory.
+gRPC asks for the certificate at every handshake, so new connections get the new one and open
+connections continue. A certificate is accepted only after a successful handshake in memory.
 """
 
 import ssl
@@ -23,17 +23,18 @@ _ATTEMPTS = 3
 
 
 class TlsError(Exception):
-    """The certificate files are of no use; the message says which and why."""
+    """The certificate files cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where the certificates are. All PEM.
+    """The certificate files, in PEM format.
 
     Attributes:
         certificate: The server's certificate, then its chain.
         key: Its private key.
-        client_ca: The authorities whose clients may connect; None: no client certificates.
+        client_ca: The authorities that client certificates must come from; None: no client
+            certificates.
     """
 
     certificate: Path
@@ -43,7 +44,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate that works. `expires_s` is in seconds since 1970 UTC."""
+    """A certificate that was checked. `expires_s` is in seconds since 1970 UTC."""
 
     configuration: grpc.ServerCertificateConfiguration
     content: tuple[bytes, ...]
@@ -51,10 +52,10 @@ class Certificate:
 
 
 def read_certificate(files: TlsFiles) -> Certificate:
-    """Read the files and prove that a handshake with them succeeds today.
+    """Read the files and check that a handshake with them succeeds now.
 
     Raises:
-        TlsError: It does not, or they cannot be read.
+        TlsError: It fails, or a file cannot be read.
     """
     paths = [path for path in (files.certificate, files.key, files.client_ca) if path]
     for _ in range(_ATTEMPTS):
@@ -69,7 +70,7 @@ def read_certificate(files: TlsFiles) -> Certificate:
                 pair = (content[1], content[0])
                 configuration = grpc.ssl_server_certificate_configuration([pair], roots)
                 return Certificate(configuration, content, expires_s)
-            problem = ValueError("the files change while they are read")
+            problem = ValueError("the files changed while they were read")
     why = getattr(problem, "reason", None) or str(problem)
     raise TlsError(
         f"The certificate {files.certificate} with the key {files.key} cannot be used ({why}):"
@@ -78,14 +79,14 @@ def read_certificate(files: TlsFiles) -> Certificate:
     )
 
 
-class CertificateInForce:
-    """The certificate that new connections get, and how it is replaced while serving.
+class ReloadableCertificate:
+    """The certificate for new connections, which can be reloaded while serving.
 
     Args:
-        files: Where to read it.
+        files: The files to read.
 
     Raises:
-        TlsError: The files are of no use.
+        TlsError: The files cannot be used.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -99,7 +100,7 @@ class CertificateInForce:
         return self._current.expires_s
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return what to listen with. They follow every later reload."""
+        """Return the credentials to listen with. They follow every later reload."""
         return grpc.dynamic_ssl_server_credentials(
             self._current.configuration,
             self._fetch,  # type: ignore[arg-type]  # None is allowed: no change
@@ -107,24 +108,24 @@ class CertificateInForce:
         )
 
     def reload(self) -> bool:
-        """Read the files again; returns whether they were taken.
+        """Read the files again. Returns whether they were accepted.
 
-        Files that are of no use leave the old certificate in force and are logged.
+        If they cannot be used, the old certificate stays in use and a warning is logged.
         """
         try:
             new = read_certificate(self._files)
         except TlsError as error:
             log.warning(
-                "The new certificate was not taken; the old one stays in force.", reason=str(error)
+                "The new certificate was rejected; the old one stays in use.", reason=str(error)
             )
             return False
         if new.content != self._current.content:
             self._current = new
-            log.info("A new certificate is in force.", expires_s=round(new.expires_s))
+            log.info("The new certificate is in use.", expires_s=round(new.expires_s))
         return True
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Tell gRPC, from a thread of its own, whether there is a new certificate."""
+        """Return a new certificate, if there is one. Called by gRPC on threads of its own."""
         current = self._current
         if current is self._fetched:
             return None
@@ -132,21 +133,21 @@ class CertificateInForce:
         return current.configuration
 
 
-def certificate_of(settings: Settings) -> CertificateInForce | None:
-    """Return the certificate that the settings name, or None: no TLS.
+def certificate_of(settings: Settings) -> ReloadableCertificate | None:
+    """Return the certificate that the settings name; None: no TLS.
 
     Raises:
-        ListenError: The settings name half of one, or the files are of no use.
+        ListenError: A setting is missing, or the files cannot be used.
     """
     certificate, key = settings.tls_certificate, settings.tls_key
     if certificate is None and key is None and settings.tls_client_ca is None:
         return None
     if certificate is None or key is None:
         raise ListenError(
-            "TLS needs both --tls-certificate and --tls-key; --tls-client-ca may be added."
+            "TLS needs both --tls-certificate and --tls-key; --tls-client-ca is optional."
         )
     try:
-        return CertificateInForce(TlsFiles(certificate, key, settings.tls_client_ca))
+        return ReloadableCertificate(TlsFiles(certificate, key, settings.tls_client_ca))
     except TlsError as error:
         raise ListenError(str(error)) from error
 
@@ -160,7 +161,7 @@ def _read(path: Path) -> bytes:
 
 
 def _prove(files: TlsFiles, content: tuple[bytes, ...]) -> float:
-    """Shake hands in memory with a client that trusts just this certificate.
+    """Perform a handshake in memory with a client that trusts only this certificate.
 
     Returns:
         When the certificate expires, seconds since 1970 UTC.
@@ -184,11 +185,11 @@ def _prove(files: TlsFiles, content: tuple[bytes, ...]) -> float:
 
 
 def _step(shake: Callable[[], None]) -> None:
-    # It may wait for the other side's next step.
+    # One side may be waiting for the other.
     with suppress(ssl.SSLWantReadError):
         shake()
 
 
 def _no_password() -> str:
-    # Otherwise OpenSSL would ask for one on the terminal.
+    # Otherwise OpenSSL would ask for a password on the terminal.
     raise ValueError("the key is encrypted: store it without a password")
