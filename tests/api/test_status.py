@@ -11,4 +11,4 @@ def test_a_record_of_a_newer_format_is_unavailable_and_says_what_to_do() -> None
     assert is_known(error)
     status = status_of(error)
     assert status.code is grpc.StatusCode.UNAVAILABLE
-    assert "nothing was written; replace this server by the newer version" in status.message
+    assert "nothing was written. Replace this server by the newer version" in status.message
