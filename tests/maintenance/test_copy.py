@@ -140,7 +140,7 @@ async def test_a_source_that_is_written_to_is_found_out() -> None:
     """A copy that misses what came in meanwhile is not called complete."""
     source = WrittenTo()
     await fill(source)
-    with pytest.raises(CopyError, match="Stop what writes"):
+    with pytest.raises(CopyError, match="Stop all writers"):
         await copy(source, MemoryStore(), resume=False)
 
 

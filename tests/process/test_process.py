@@ -113,7 +113,7 @@ def test_a_second_server_on_the_same_file_is_refused_with_who_has_it(
 def test_a_second_server_on_the_same_port_is_refused(server: ServerProcess) -> None:
     refused = serve("--listen", server.address, "--store", "memory://")
     assert refused.returncode == 1
-    assert f"The address {server.address} cannot be listened on" in refused.stderr
+    assert f"The server cannot listen on {server.address}" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 

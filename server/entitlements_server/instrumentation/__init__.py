@@ -1,4 +1,4 @@
-"""Who watches: metrics, traces, both or nobody, put together from the settings."""
+"""Metrics, traces and logs."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Several:
-    """Several observers of the engine as one."""
+    """Combines several observers of the engine."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
@@ -28,10 +28,10 @@ class Several:
 
 
 def tracing_of(settings: Settings) -> "Tracing | None":
-    """Return what traces, if the settings want traces.
+    """Return the tracing, if the settings turn it on.
 
     Raises:
-        SettingsError: They do and the extra is not installed.
+        SettingsError: They do, but the extra is not installed.
     """
     if settings.trace_to is None:
         return None
@@ -45,7 +45,7 @@ def tracing_of(settings: Settings) -> "Tracing | None":
 
 
 def engine_observer(metrics: Metrics | None, tracing: "Tracing | None") -> Observer | None:
-    """Return what watches the engine."""
+    """Return the observer of the engine, if there is one."""
     observers: list[Observer] = [one for one in (metrics, tracing) if one is not None]
     if len(observers) > 1:
         return Several(observers)
