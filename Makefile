@@ -2,13 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PROTOS := $(wildcard protos/entitlements/v1/*.proto)
+# gRPC's generator writes a module for each file it is given, empty where there is no service.
+SERVICES = $(shell grep -l '^service ' $(PROTOS))
+PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
+	--proto_path="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto lint contract test check bench faults clean docs
+.PHONY: help setup run proto docs lint contract test test-all coverage check bench faults clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11")'
@@ -23,8 +27,12 @@ run: .venv/.ready ## serve on 127.0.0.1:50051, ledger in ./data
 	$(BIN)/entitlements-server serve --listen $(LISTEN) --store sqlite://$(CURDIR)/data/ledger.sqlite
 
 proto: .venv/.ready ## generate the stubs from protos/
-	$(BIN)/python -m grpc_tools.protoc --proto_path=protos --proto_path="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" \
-		--python_out=client --pyi_out=client --grpc_python_out=client $(PROTOS)
+	$(PROTOC) --python_out=client --pyi_out=client $(PROTOS)
+	$(PROTOC) --grpc_python_out=client --mypy_grpc_out=quiet:client --plugin=$(BIN)/protoc-gen-mypy_grpc $(SERVICES)
+
+docs: .venv/.ready ## generate docs/errors.md and docs/imports.svg from the code
+	$(BIN)/python docs/generate.py
+	PYTHONPATH=tests $(BIN)/python -m support.imports
 
 lint: .venv/.ready ## ruff and mypy strict
 	$(BIN)/ruff check .
@@ -34,16 +42,21 @@ lint: .venv/.ready ## ruff and mypy strict
 contract: .venv/.ready ## buf lint, breaking changes, stub drift
 	protos/check
 
-docs: .venv/.ready ## draw docs/imports.svg from the code
-	PYTHONPATH=tests $(BIN)/python -m support.imports
-
 # They wait more than they work, so there is one worker more than a small machine has cores.
 WORKERS ?= 3
+# Hundreds of processes are started, and each would compile this project again.
+PYTEST := PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-test: .venv/.ready ## run every test, several at a time
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
+test: .venv/.ready ## run the tests that are quick: under a minute
+	$(PYTEST) -m "not slow" $(ARGS)
 
-check: lint contract test ## what CI runs: lint, the contract, every test
+test-all: .venv/.ready ## run every test, as CI does
+	$(PYTEST) $(ARGS)
+
+coverage: .venv/.ready ## run every test, and show which lines none of them reaches
+	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
+
+check: lint contract test-all ## what CI runs: lint, the contract, every test
 
 bench: .venv/.ready ## measure beside servers that do nothing, and others; prints a table
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import grpc
 from servers import serving
@@ -12,6 +13,10 @@ from users import FIRST_KEY, TOKENS, USERS, user_id
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
+
+if TYPE_CHECKING:
+    # Known to type checkers only: at run time both clients have one class.
+    from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceAsyncStub
 
 _BATCH = 1000
 _BATCHES_IN_FLIGHT = 3
@@ -41,7 +46,9 @@ async def fill(path: Path, stored: int, advance: Callable[[int], None]) -> float
     return time.monotonic() - begin
 
 
-async def fund(stub: EntitlementServiceStub, users: int, advance: Callable[[int], None]) -> None:
+async def fund(
+    stub: "EntitlementServiceAsyncStub", users: int, advance: Callable[[int], None]
+) -> None:
     """Give tokens to so many users."""
     numbers = iter(range(users))
 
@@ -55,7 +62,9 @@ async def fund(stub: EntitlementServiceStub, users: int, advance: Callable[[int]
     await asyncio.gather(*(top_up() for _ in range(_TOP_UPS_IN_FLIGHT)))
 
 
-async def _charge(stub: EntitlementServiceStub, each: int, advance: Callable[[int], None]) -> None:
+async def _charge(
+    stub: "EntitlementServiceAsyncStub", each: int, advance: Callable[[int], None]
+) -> None:
     batches = _batches(each)
 
     async def charge() -> None:

@@ -40,7 +40,7 @@ from entitlements_server.stores.interface import Store
 # The trials are those of the tests, only longer.
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 from support import trials
-from support.commands import history, rule
+from support.ledger import rule_at, whole_history
 from support.redis import RedisServer, started
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False)
@@ -167,7 +167,7 @@ async def _fill(url: str, users: int) -> None:
 
     store = await open_store(url)
     everyone: list[Command] = [TopUp(user_id=user_id(n), amount=10**9) for n in range(users)]
-    await store.commit(everyone, rule())
+    await store.commit(everyone, rule_at(time.time_ns() // 1000))
     await store.close()
 
 
@@ -251,7 +251,7 @@ async def _write(url: str, transactions: int, users: int) -> None:
                         idempotency_key=key,
                     )
                 )
-        outcomes = await store.commit(commands, rule())
+        outcomes = await store.commit(commands, rule_at(time.time_ns() // 1000))
         new = [outcome.transaction for outcome in outcomes if isinstance(outcome, Recorded)]
         charges = [one for one in new if one.cost and one.amount]
         made += len(new)
@@ -260,7 +260,7 @@ async def _write(url: str, transactions: int, users: int) -> None:
 
 async def _everything(url: str) -> dict[str, list[Transaction]]:
     store = await open_store(url)
-    found = {user: await history(store, user) for user in await _users(store)}
+    found = {user: await whole_history(store, user) for user in await _users(store)}
     await store.close()
     return found
 

@@ -1,16 +1,16 @@
-"""The client of the entitlement service: tokens buy depth of analysis.
+"""The client of the entitlement service. Tokens buy depth of analysis.
 
     from entitlements import EntitlementClient, FeatureTier
 
     with EntitlementClient("127.0.0.1:50051") as client:
         with client.require_tokens(user_id="ada", feature=FeatureTier.FULL_DISTRIBUTION) as tx:
-            ...  # the work that was paid for; an exception gives the tokens back
+            ...  # the work that was paid for; an exception refunds the tokens
 
-A call that fails never grants anything: see `EntitlementError`. The stubs of the contract are in
-`entitlements.v1`, the gate for FastAPI is in `entitlements.fastapi`.
+A call that fails never grants access: see `EntitlementError`. The stubs of the contract are in
+`entitlements.v1`, the gate for FastAPI in `entitlements.fastapi`.
 """
 
-from entitlements._aio import AsyncCharge, AsyncEntitlementClient
+from entitlements._async import AsyncEntitlementClient
 from entitlements._channel import Tls
 from entitlements._errors import (
     AccessDeniedError,
@@ -29,7 +29,7 @@ from entitlements._errors import (
     UnexpectedServiceError,
     UnknownFeatureError,
 )
-from entitlements._gate import Charge
+from entitlements._purchase import AsyncPurchase, Purchase
 from entitlements._sync import EntitlementClient
 from entitlements._values import (
     Access,
@@ -46,11 +46,10 @@ __all__ = [
     "Access",
     "AccessDeniedError",
     "Account",
-    "AsyncCharge",
     "AsyncEntitlementClient",
+    "AsyncPurchase",
     "BalanceLimitExceededError",
     "CallerRefusedError",
-    "Charge",
     "ChargeRefundedError",
     "ConsumeRequest",
     "EntitlementClient",
@@ -60,6 +59,7 @@ __all__ = [
     "IdempotencyKeyReusedError",
     "InvalidRequestError",
     "NotRefundableError",
+    "Purchase",
     "RateLimitedError",
     "RefundExceedsChargeError",
     "ServiceError",

@@ -1,4 +1,4 @@
-"""Where the service is: from what people write to a gRPC target."""
+"""From the address that people write to a gRPC target."""
 
 from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -14,11 +14,11 @@ def target(address: str | Sequence[str]) -> str:
             sequence; or any gRPC target, such as `dns:///entitlements.internal:50051`.
 
     Returns:
-        The target. The addresses of one target share the calls in turn.
+        The target. Its addresses are called in turn.
 
     Raises:
-        ValueError: It is empty, lacks a port, or names several hosts that are not all IPv4
-            or all IPv6 addresses.
+        ValueError: The address is empty, lacks a port, or has several hosts that are not all
+            IPv4 or all IPv6 addresses.
     """
     if isinstance(address, str):
         if address.startswith(_SCHEMES):
@@ -32,21 +32,21 @@ def target(address: str | Sequence[str]) -> str:
         if hosts and all(isinstance(_ip(host), kind) for host in hosts):
             return f"{scheme}:{','.join(parts)}"
     raise ValueError(
-        "Several addresses must be all IPv4 or all IPv6, each with its port; "
-        f"for host names use one name that resolves to all of them, not {', '.join(parts)!r}."
+        "Several addresses must be all IPv4 or all IPv6, each with its port, not "
+        f"{', '.join(parts)!r}. For host names, use one name that resolves to all of them."
     )
 
 
 def may_be_several(target: str) -> bool:
-    """Tell whether a target names several servers, or a name that is meant to resolve to several.
+    """Return whether a target may be several servers: several addresses, or a `dns:` name.
 
-    A plain `host:port` is taken for one server.
+    A plain `host:port` counts as one server.
     """
     return "," in target or target.startswith("dns:")
 
 
 def is_local(target: str) -> bool:
-    """Tell whether what is sent to this target never leaves the machine."""
+    """Return whether data that is sent to this target never leaves the machine."""
     if target.startswith(("unix:", "unix-abstract:")):
         return True
     for scheme in ("dns:", "ipv4:", "ipv6:"):

@@ -1,4 +1,4 @@
-"""Every call as a value: what is sent and how its answer is read. No I/O happens here.
+"""Each call as a value: the request, and how to read its response. Nothing here does I/O.
 
 The two clients only run these values, one with blocking gRPC and one with asyncio.
 """
@@ -10,7 +10,7 @@ from uuid import uuid4
 
 from google.protobuf.message import Message
 
-from entitlements import _failures, _values
+from entitlements import _error_mapping, _values
 from entitlements._errors import EntitlementError
 from entitlements._values import (
     Access,
@@ -24,8 +24,6 @@ from entitlements._values import (
 from entitlements.v1 import entitlement_service_pb2 as rpc
 
 T = TypeVar("T")
-MAX_PAGE_SIZE = 1000
-"""Most transactions in one page, by the contract."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +34,7 @@ class Call(Generic[T]):
         method: Name of the RPC.
         request: The message to send.
         read: Makes the value to return from the response message.
-        idempotency_key: The key in `request`, for the error that the call may end with.
+        idempotency_key: The key in `request`, for the error if the call fails.
     """
 
     method: str
@@ -47,36 +45,36 @@ class Call(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some of a history, and where it goes on (empty: nowhere)."""
+    """A page of a history, and the token of the next one. Empty: this is the last page."""
 
     transactions: tuple[Transaction, ...]
     next_page_token: str
 
 
 def new_key() -> str:
-    """Make an idempotency key that nobody else has."""
+    """Make a unique idempotency key."""
     return uuid4().hex
 
 
 def check_access(user_id: str, feature: str) -> Call[Access]:
-    """Ask for the access to one feature."""
+    """Check one feature."""
     request = rpc.CheckAccessRequest(user_id=user_id, feature=feature)
     return Call("CheckAccess", request, lambda response: _values.access(response.access))
 
 
-def check_all(user_id: str, features: Iterable[str]) -> Call[tuple[Access, ...]]:
-    """Ask for the access to several features; to none: to all."""
+def batch_check_access(user_id: str, features: Iterable[str]) -> Call[tuple[Access, ...]]:
+    """Check several features. None: the whole catalogue."""
     request = rpc.BatchCheckAccessRequest(user_id=user_id, features=features)
     return Call("BatchCheckAccess", request, lambda r: tuple(map(_values.access, r.access)))
 
 
 def consume(request: ConsumeRequest) -> Call[Transaction]:
-    """Charge. A request without a key gets one, so that gRPC may send it twice."""
+    """Charge. A request without a key gets one, so that gRPC may retry it."""
     key = request.idempotency_key or new_key()
     return Call("Consume", _consume_message(request, key), _values.written, key)
 
 
-def consume_many(
+def batch_consume(
     requests: Sequence[ConsumeRequest],
 ) -> Call[list[Transaction | EntitlementError]]:
     """Charge several times, each on its own."""
@@ -87,7 +85,7 @@ def consume_many(
         return [
             _values.written(result.response)
             if result.HasField("response")
-            else _failures.from_status(result.error, key)
+            else _error_mapping.from_status(result.error, key)
             for result, key in zip(response.results, keys, strict=True)
         ]
 
@@ -97,7 +95,7 @@ def consume_many(
 def refund(
     user_id: str, transaction_id: str, amount: int, reason: str, idempotency_key: str | None
 ) -> Call[Transaction]:
-    """Give back tokens of a charge; amount 0: all that remain."""
+    """Refund a charge. Amount 0: all that remains."""
     key = idempotency_key or new_key()
     request = rpc.RefundRequest(
         user_id=user_id,
@@ -109,11 +107,11 @@ def refund(
     return Call("Refund", request, _values.written, key)
 
 
-def ask_for_too_much(charge: Transaction) -> Call[Transaction]:
-    """Ask for one token more than a charge took, to learn what remains of it.
+def probe_remaining(charge: Transaction) -> Call[Transaction]:
+    """Ask for a refund of one token more than the charge, to learn what remains of it.
 
-    The service always refuses this, records nothing, and says what remains: an exact answer in
-    one short call, where reading it from the history would mean walking through all of it.
+    The service always rejects this, records nothing, and reports what remains: an exact answer in
+    one short call. Without it, the whole history would have to be read.
     """
     request = rpc.RefundRequest(
         user_id=charge.user_id, transaction_id=charge.transaction_id, amount=charge.cost + 1
@@ -141,12 +139,12 @@ def set_balance(
     return Call("SetBalance", request, _values.written, key)
 
 
-def account(user_id: str) -> Call[Account]:
+def get_account(user_id: str) -> Call[Account]:
     """Read an account."""
     return Call("GetAccount", rpc.GetAccountRequest(user_id=user_id), _values.account)
 
 
-def transaction(user_id: str, transaction_id: str) -> Call[Transaction]:
+def get_transaction(user_id: str, transaction_id: str) -> Call[Transaction]:
     """Read one transaction."""
     request = rpc.GetTransactionRequest(user_id=user_id, transaction_id=transaction_id)
     return Call("GetTransaction", request, _values.transaction)
@@ -154,7 +152,7 @@ def transaction(user_id: str, transaction_id: str) -> Call[Transaction]:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What of a user's history is asked for; `page` asks for a part of it."""
+    """Which transactions of a user to read. `page` reads some of them."""
 
     user_id: str
     feature: str
@@ -163,13 +161,15 @@ class History:
     page_size: int
 
     def page(self, token: str) -> Call[Page]:
-        """Ask for the page that `token` leads to; empty: the newest.
+        """Read the page of this token. Empty: the newest page.
 
         Raises:
-            ValueError: The filter asks for what has no name.
+            ValueError: A filter is UNKNOWN.
         """
         if "UNKNOWN" in (self.kind, self.status):
-            raise ValueError("UNKNOWN is no kind or status to ask for: leave the filter out.")
+            raise ValueError(
+                "The kind or status UNKNOWN cannot be a filter. Leave the filter out to read all."
+            )
         request = rpc.ListTransactionsRequest(
             user_id=self.user_id,
             page_size=self.page_size,
@@ -181,7 +181,7 @@ class History:
         return Call("ListTransactions", request, _page)
 
 
-def features() -> Call[tuple[Feature, ...]]:
+def list_features() -> Call[tuple[Feature, ...]]:
     """Read the catalogue."""
     return Call(
         "ListFeatures", rpc.ListFeaturesRequest(), lambda r: tuple(map(_values.feature, r.features))

@@ -1,4 +1,4 @@
-"""How the service is called: retries, deadline, keepalive, TLS and credentials, in one place."""
+"""How the service is called: retries, deadline, keepalive, TLS and credentials."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,18 +12,17 @@ import grpc
 from entitlements._address import is_local, may_be_several, target
 
 DEFAULT_DEADLINE_S = 10.0
-"""How long a call may take with all its retries, in seconds, unless told otherwise."""
+"""Default of the longest time for a call with all its retries, in seconds."""
 
 _SERVICE = "entitlements.v1.EntitlementService"
 
-# Only UNAVAILABLE is retried, and CANCELLED where it comes from the other side: so a gRPC server
-# that stops ends the calls it has not looked at. Every other failure would come back, or is an
-# answer, and a call that is cancelled on this side stays so. A write always carries a key, so a try
-# whose reply was lost and the one after it are the same charge. The four pauses (0.2, 0.5, 1.25 and
-# 3.1 s, each give or take a fifth) add up to about five seconds, in which a restarted service is
-# back; five tries is also the most that gRPC makes. There is no wait_for_ready: with it a service
-# that is down would be told apart from a slow one only by the deadline, and nobody would learn why
-# it cannot be reached.
+# Only UNAVAILABLE is retried, and CANCELLED that comes from the server: a gRPC server that stops ends
+# calls that it has not read with CANCELLED. Any other failure would happen again, or is an answer. A
+# call that is cancelled on this side is not retried. A write always carries a key, so an attempt whose
+# reply was lost and the next attempt are one charge. The four pauses (0.2, 0.5, 1.25 and 3.1 s, each
+# plus or minus a fifth) add up to about five seconds, enough to restart a service. Five attempts are
+# also the most that gRPC makes. wait_for_ready is off: with it, a service that is down would look like
+# a slow one until the deadline, and the error would not say why it cannot be reached.
 SERVICE_CONFIG: Mapping[str, Any] = MappingProxyType(
     {
         "loadBalancingConfig": [{"round_robin": {}}],
@@ -41,29 +40,29 @@ SERVICE_CONFIG: Mapping[str, Any] = MappingProxyType(
         ],
     }
 )
-"""How calls are balanced and tried again, as gRPC's service config."""
+"""How calls are balanced and retried, as gRPC's service config."""
 
-# gRPC then keeps a Health/Watch open to each server, and calls only those that say SERVING. A
-# server without that service counts as healthy. Where there is one server alone, its own answer
-# says better what is wrong than "backend unhealthy".
+# With this, gRPC keeps a Health/Watch open to each server and calls only servers that are SERVING. A
+# server without that service counts as healthy. A single server is not watched: its own error says
+# more than "backend unhealthy".
 _HEALTH_CHECKED: Mapping[str, Any] = MappingProxyType(
     {**SERVICE_CONFIG, "healthCheckConfig": {"serviceName": _SERVICE}}
 )
 
-# gRPC ignores a name that it does not know. tests/client/test_dead_peers.py shows what these do.
+# gRPC ignores names that it does not know. tests/client/test_dead_peers.py shows what these do.
 _OPTIONS: tuple[tuple[str, Any], ...] = (
-    # Another try finds a restarted service only if gRPC has tried to connect again by then; left
-    # alone it waits for up to two minutes, and 20 seconds for one that takes the connection and
-    # then says nothing.
+    # A retry finds a restarted service only if gRPC has reconnected by then. By default gRPC waits
+    # up to two minutes between attempts, and 20 seconds for a peer that accepts the connection and
+    # then stays silent.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 5_000),
     ("grpc.max_reconnect_backoff_ms", 1_000),
-    # A peer that stopped without a word is given up after 2 s of silence and 3 s without an answer
-    # to the ping: early enough for another try within the deadline. The server's core answers
-    # pings also while its Python is busy. The ping's own timeout is what counts; that of keepalive
-    # only sets TCP_USER_TIMEOUT, for bytes that nobody acknowledges. An idle connection is pinged
-    # as well, or the next call would be the one that finds out; the second-last option keeps gRPC
-    # from stopping after two pings.
+    # The connection to a silent peer is closed after 2 s of silence and 3 s without an answer to a
+    # ping: early enough for a retry within the deadline. The server's core answers pings even while
+    # its Python is busy. The timeout of the ping is the one that counts; that of keepalive only sets
+    # TCP_USER_TIMEOUT, for bytes that are not acknowledged. Idle connections are pinged as well,
+    # or the next call would have to find out. max_pings_without_data keeps gRPC from stopping after
+    # two pings.
     ("grpc.keepalive_time_ms", 2_000),
     ("grpc.keepalive_timeout_ms", 3_000),
     ("grpc.http2.ping_timeout_ms", 3_000),
@@ -74,14 +73,17 @@ _OPTIONS: tuple[tuple[str, Any], ...] = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tls:
-    """How to speak TLS. Every value is PEM: its bytes, or the path of a file with them.
+    """How to use TLS. Every value is PEM: the bytes, or the path of a file.
 
     Attributes:
-        root_certificates: Whom to trust; None: the public authorities that gRPC ships with.
-        client_certificate: This program's own certificate, for mutual TLS.
+        root_certificates: The authorities to trust. None: the public ones that gRPC ships with.
+        client_certificate: The certificate of this program, for mutual TLS.
         client_key: Its private key.
-        server_name: The name in the server's certificate, where it is not the host that is
-            called, as with several IP addresses.
+        server_name: The name in the server's certificate, if it is not the host that is called,
+            for example with several IP addresses.
+
+    Raises:
+        ValueError: Only one of `client_certificate` and `client_key` is given.
     """
 
     root_certificates: bytes | str | Path | None = None
@@ -91,10 +93,10 @@ class Tls:
 
     def __post_init__(self) -> None:
         if (self.client_certificate is None) != (self.client_key is None):
-            raise ValueError("client_certificate and client_key belong together: give both.")
+            raise ValueError("client_certificate and client_key belong together. Give both.")
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files and make gRPC's credentials of them.
+        """Read the files and make gRPC's credentials.
 
         Raises:
             OSError: A file cannot be read.
@@ -108,35 +110,36 @@ class Tls:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """Everything that a channel is made of, checked."""
+    """The checked arguments of a channel."""
 
     target: str
     tls: Tls | None
 
     @classmethod
     def to(cls, address: str | Sequence[str], tls: Tls | None, token: str | None) -> "Connection":
-        """Check what the constructor of a client was given.
+        """Check the arguments of a client.
 
         Raises:
-            ValueError: The address is not one, or the token would cross a network unencrypted.
+            ValueError: The address is not valid, or the token would be sent over a network in
+                plain text.
         """
         to = target(address)
         if token is not None and tls is None and not is_local(to):
             raise ValueError(
-                f"A token must not be sent to {to} in plain text: pass tls=Tls(...). "
-                "Where something else encrypts the way, build the channel yourself and use "
+                f"A token must not be sent to {to} in plain text. Pass tls=Tls(...). If "
+                "something else encrypts the connection, build the channel yourself and use "
                 "from_channel."
             )
         return cls(to, tls)
 
     def channel(self) -> grpc.Channel:
-        """Open a channel for blocking calls. It connects with the first call."""
+        """Open a channel for blocking calls. It connects at the first call."""
         if self.tls is None:
             return grpc.insecure_channel(self.target, self._options())
         return grpc.secure_channel(self.target, self.tls.credentials(), self._options())
 
     def aio_channel(self) -> grpc.aio.Channel:
-        """Open a channel on the running event loop. It connects with the first call."""
+        """Open a channel on the running event loop. It connects at the first call."""
         if self.tls is None:
             return grpc.aio.insecure_channel(self.target, self._options())
         return grpc.aio.secure_channel(self.target, self.tls.credentials(), self._options())
@@ -155,10 +158,10 @@ class Connection:
 
 
 def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
-    """Make the headers that each call carries. The token goes nowhere else.
+    """Make the headers of each call. The token goes nowhere else.
 
     Raises:
-        ValueError: The token is empty or could not stand in a header.
+        ValueError: The token is empty or not allowed in a header.
     """
     if token is None:
         return ()
@@ -169,7 +172,7 @@ def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
 
 
 def checked_deadline_s(seconds: float) -> float:
-    """Require a deadline: every call must end.
+    """Check the deadline. There always is one: every call must end.
 
     Raises:
         ValueError: It is not a positive, finite number of seconds.

@@ -1,23 +1,23 @@
-"""Everything that a call to the service may raise.
+"""The errors that a call to the service may raise.
 
     EntitlementError
     ├── AccessDeniedError              the balance does not cover the feature
-    ├── ChargeRefundedError            the key's charge was given back: it grants nothing more
+    ├── ChargeRefundedError            the charge of this key was refunded; use a new key
     ├── InvalidRequestError            a field is malformed or out of range
     ├── UnknownFeatureError            the catalogue has no such feature
     ├── TransactionNotFoundError       the user has no such transaction
     ├── IdempotencyKeyReusedError      the key belongs to another request of this user
     ├── NotRefundableError             not a successful charge, or a free one
     ├── RefundExceedsChargeError       more than what remains of the charge
-    ├── BalanceLimitExceededError      the balance would pass its limit
-    ├── CallerRefusedError             this program's credentials: missing, wrong, not allowed
-    └── ServiceError                   nothing is known to be wrong with the request
-        ├── ServiceUnavailableError    not reached, no answer in time, overloaded, failing disk
+    ├── BalanceLimitExceededError      the balance would exceed its limit
+    ├── CallerRefusedError             missing or wrong credentials, or a role that lacks rights
+    └── ServiceError                   a failure that the request did not cause
+        ├── ServiceUnavailableError    unreachable, too slow, overloaded, or its disk is failing
         ├── RateLimitedError           this program calls too often
         └── UnexpectedServiceError     anything else
 
-None of them ever means that access was granted. After a `ServiceError` a write may or may not
-have taken effect: sending it again under `idempotency_key` settles it as one.
+An error never means that access was granted. After a `ServiceError` it is not known whether a write
+took effect. Send it again with the error's `idempotency_key`: it then takes effect once.
 """
 
 from collections.abc import Mapping
@@ -26,16 +26,16 @@ from grpc import StatusCode
 
 
 class EntitlementError(Exception):
-    """Any failure of a call to the entitlement service.
+    """A failure of a call to the entitlement service.
 
     Attributes:
-        code: The gRPC status code, or None when the client itself decided.
-        reason: Name of the contract's `ErrorReason` without its prefix, or empty when the
-            error does not come from the entitlement service.
-        metadata: Every value of the message, as text.
-        idempotency_key: The key that the failed write was sent with, whether yours or made by
-            the client. Empty for reads and for several charges at once.
-        retry_after_s: How long the service asks to wait before another try, in seconds, or None.
+        code: The gRPC status code, or None if the error was raised by the client itself.
+        reason: Name of the contract's `ErrorReason` without its prefix, or empty if the error
+            does not come from the entitlement service.
+        metadata: Every value in the message, as text.
+        idempotency_key: The key of the failed write, whether yours or made by the client. Empty
+            for reads and for batches.
+        retry_after_s: How long the service asks to wait before a retry, in seconds, or None.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class EntitlementError(Exception):
         idempotency_key: str = "",
         retry_after_s: float | None = None,
     ) -> None:
-        # Only the message goes into `args`, and the rest has defaults: so it can be pickled.
+        # Only the message goes into `args` and the rest has defaults, so that it can be pickled.
         super().__init__(message)
         self.code = code
         self.reason = reason
@@ -57,7 +57,7 @@ class EntitlementError(Exception):
         self.retry_after_s = retry_after_s
 
     def _tokens(self, name: str) -> int:
-        # An error about an error would hide it: what is absent or no number reads as 0.
+        # An exception in here would hide the error, so a missing or malformed number reads as 0.
         value = self.metadata.get(name, "")
         return int(value) if value.isdecimal() else 0
 
@@ -66,7 +66,7 @@ class EntitlementError(Exception):
 
 
 class AccessDeniedError(EntitlementError):
-    """The balance does not cover the feature. The attempt is recorded; nothing was charged."""
+    """The balance does not cover the cost. The attempt is recorded; nothing was charged."""
 
     @property
     def required(self) -> int:
@@ -75,7 +75,7 @@ class AccessDeniedError(EntitlementError):
 
     @property
     def available(self) -> int:
-        """Balance of the user at that moment, in tokens."""
+        """Balance of the user at the time, in tokens."""
         return self._tokens("available")
 
     @property
@@ -90,29 +90,28 @@ class AccessDeniedError(EntitlementError):
 
 
 class ChargeRefundedError(EntitlementError):
-    """The idempotency key belongs to a charge whose tokens were all given back.
+    """The idempotency key belongs to a charge that was fully refunded.
 
-    It was paid for and refunded, so it opens nothing any more. Ask again under a new key, which
-    is a new charge.
+    So it gives access to nothing any more. Ask again with a new key, which is a new charge.
     """
 
     @property
     def transaction_id(self) -> str:
-        """The charge that was given back."""
+        """The charge that was refunded."""
         return self._text("transaction_id")
 
 
 class InvalidRequestError(EntitlementError):
-    """A field is malformed or out of range. Mend the request."""
+    """A field is malformed or out of range. Correct the request."""
 
     @property
     def field(self) -> str:
-        """The first field that is wrong."""
+        """The first field that is not valid."""
         return self._text("field")
 
 
 class UnknownFeatureError(EntitlementError):
-    """The catalogue has no such feature. `features()` lists those there are."""
+    """The catalogue has no such feature. `list_features()` lists them."""
 
     @property
     def feature(self) -> str:
@@ -148,7 +147,7 @@ class NotRefundableError(EntitlementError):
 
     @property
     def transaction_id(self) -> str:
-        """The transaction that was named."""
+        """The transaction of the request."""
         return self._text("transaction_id")
 
 
@@ -157,17 +156,17 @@ class RefundExceedsChargeError(EntitlementError):
 
     @property
     def remaining(self) -> int:
-        """What may still be given back, in tokens."""
+        """Tokens that can still be refunded."""
         return self._tokens("remaining")
 
     @property
     def transaction_id(self) -> str:
-        """The charge that was named."""
+        """The charge of the request."""
         return self._text("transaction_id")
 
 
 class BalanceLimitExceededError(EntitlementError):
-    """The balance would pass its limit."""
+    """The balance would exceed its limit."""
 
     @property
     def limit(self) -> int:
@@ -176,18 +175,18 @@ class BalanceLimitExceededError(EntitlementError):
 
 
 class CallerRefusedError(EntitlementError):
-    """This program showed no or wrong credentials, or its roles do not allow the call."""
+    """This program sent no valid credentials, or its roles do not allow the call."""
 
 
 class ServiceError(EntitlementError):
-    """The call failed although nothing is known to be wrong with it. Nothing is granted.
+    """The call failed, and not because of the request. Nothing is granted.
 
-    Whether a write took effect is unknown. Send it again under the same `idempotency_key`.
+    It is not known whether a write took effect. Send it again with the same `idempotency_key`.
     """
 
 
 class ServiceUnavailableError(ServiceError):
-    """The service was not reached, did not answer in time, or cannot do its work just now."""
+    """The service is unreachable, did not answer in time, or cannot work at the moment."""
 
 
 class RateLimitedError(ServiceError):
@@ -195,9 +194,9 @@ class RateLimitedError(ServiceError):
 
 
 class UnexpectedServiceError(ServiceError):
-    """Something unforeseen. `reference` leads to the whole story in the service's log."""
+    """An unexpected failure. `reference` finds it in the log of the service."""
 
     @property
     def reference(self) -> str:
-        """What to look for in the service's log; may be empty."""
+        """What to search for in the log of the service; may be empty."""
         return self._text("reference")

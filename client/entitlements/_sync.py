@@ -2,14 +2,14 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Self, TypeVar
 
 import grpc
 
-from entitlements import _calls, _channel, _failures
+from entitlements import _calls, _channel, _error_mapping
 from entitlements._calls import Call
 from entitlements._errors import EntitlementError
-from entitlements._gate import Charge, Flow, Purchase
+from entitlements._purchase import Flow, Purchase, PurchaseFlow
 from entitlements._values import (
     Access,
     Account,
@@ -25,19 +25,20 @@ T = TypeVar("T")
 
 
 class EntitlementClient:
-    """Asks the entitlement service, blocking. Share one: it is safe for any number of threads.
+    """A blocking client of the entitlement service. Share one: it is safe for any number of threads.
 
-    Every method may raise `EntitlementError`; none of them ever grants access by failing. Every
-    write without an idempotency key gets one, so a retried charge is one charge.
+    Every method that calls the service may raise `EntitlementError`; an error never means that
+    access was granted. A write without an idempotency key gets one, so a retried charge is one
+    charge.
 
     Args:
-        address: `host:port`, several `ip:port` that share the calls in turn, or a gRPC target.
-        tls: How to speak TLS. None: plain text.
-        token: The bearer token of this program. Over plain text only to this very machine.
-        deadline_s: How long a call may take with all its retries, in seconds.
+        address: `host:port`, several `ip:port` that are called in turn, or a gRPC target.
+        tls: How to use TLS. None: plain text.
+        token: The bearer token of this program. Over plain text it is sent to this machine only.
+        deadline_s: Longest time for a call with all its retries, in seconds.
 
     Raises:
-        ValueError: An argument cannot be right; the message says what to do.
+        ValueError: An argument is not valid. The message says what to do.
         OSError: A certificate file cannot be read.
     """
 
@@ -61,7 +62,19 @@ class EntitlementClient:
         token: str | None = None,
         deadline_s: float = _channel.DEFAULT_DEADLINE_S,
     ) -> Self:
-        """Use a channel of yours, with its own options and interceptors. You close it."""
+        """Use a channel of your own, with its options and interceptors.
+
+        Args:
+            channel: The channel. `close` does not close it.
+            token: As for the constructor, but sent over any channel.
+            deadline_s: As for the constructor.
+
+        Returns:
+            A client on that channel.
+
+        Raises:
+            ValueError: The token or the deadline is not valid.
+        """
         self = cls.__new__(cls)
         self._open(channel, "a channel", token, deadline_s)
         self._owns_channel = False
@@ -72,80 +85,135 @@ class EntitlementClient:
         self._metadata = _channel.metadata(token)
         self._deadline_s = _channel.checked_deadline_s(deadline_s)
         self._channel = channel
-        self._stub: Any = EntitlementServiceStub(channel)
+        self._stub = EntitlementServiceStub(channel)
 
     def check_access(self, user_id: str, feature: str) -> Access:
-        """Tell whether a user could be charged for a feature now. Writes nothing."""
+        """Check whether a user could be charged for a feature now. Writes and reserves nothing.
+
+        Args:
+            user_id: The user.
+            feature: The feature.
+
+        Returns:
+            The decision, the cost and the tokens available.
+
+        Raises:
+            InvalidRequestError: An argument is malformed.
+            UnknownFeatureError: The catalogue has no such feature.
+            ServiceError: The service could not answer. This is never a yes.
+        """
         return self._run(_calls.check_access(user_id, feature))
 
-    def check_all(self, user_id: str, features: Iterable[str] = ()) -> tuple[Access, ...]:
-        """Tell the access to several features (none: the catalogue) against one balance."""
-        return self._run(_calls.check_all(user_id, features))
+    def batch_check_access(self, user_id: str, features: Iterable[str] = ()) -> tuple[Access, ...]:
+        """Check several features against one balance. Writes and reserves nothing.
+
+        Args:
+            user_id: The user.
+            features: At most 1000 features. None: the whole catalogue, in its order.
+
+        Returns:
+            One decision for each feature, in the order of the request.
+
+        Raises:
+            InvalidRequestError: An argument is malformed, or there are too many features.
+            UnknownFeatureError: The catalogue lacks one of the features.
+            ServiceError: The service could not answer. This is never a yes.
+        """
+        return self._run(_calls.batch_check_access(user_id, features))
 
     def check_feature_access(self, user_id: str, feature: str) -> bool:
-        """Tell whether a user could be charged for a feature now: for menus, not for gates.
+        """Check whether a user could be charged for a feature now: for menus, not for gates.
 
-        It reserves nothing; `require_tokens` is the gate. A service that cannot be reached
-        raises and is never a yes.
+        It reserves nothing; `require_tokens` is the gate.
+
+        Args:
+            user_id: The user.
+            feature: The feature.
+
+        Returns:
+            Whether the balance covers the cost.
+
+        Raises:
+            InvalidRequestError: An argument is malformed.
+            UnknownFeatureError: The catalogue has no such feature.
+            ServiceError: The service could not answer. This is never a yes.
         """
         return self.check_access(user_id, feature).allowed
 
     def require_tokens(
         self, *, user_id: str, feature: str, event_id: str = "", idempotency_key: str | None = None
-    ) -> Charge:
-        """Charge for one use of a feature, or raise.
+    ) -> Purchase:
+        """Charge for one use of a feature, or raise: call it, or put it around the work.
 
-        Call it, or put it around the work: then an exception that leaves the `with` block gives
-        the tokens back before it propagates. A retry under the same key costs nothing more; what
-        failed under it is not given back a second time or by a retry.
+        With `with`, an exception that leaves the block refunds the tokens before it propagates. A
+        retry under the same key costs nothing more. A retry that fails refunds nothing, because
+        the first call may have been answered.
 
         Args:
-            user_id: Who pays.
-            feature: What for. The price is the service's.
-            event_id: The event that is analysed: with another one the key counts as reused.
-            idempotency_key: Yours, so that you can retry. None: one is made for this call.
+            user_id: The user to charge.
+            feature: The feature to charge for. The service sets the price.
+            event_id: The analysed event. The same key with another event counts as reused.
+            idempotency_key: Your key, so that you can retry. None: a new key for this call.
 
         Returns:
-            The transaction that paid.
+            The transaction that paid, which may be entered.
 
         Raises:
-            AccessDeniedError: The balance does not cover it.
-            ChargeRefundedError: The key's charge was given back: use a new key.
+            AccessDeniedError: The balance does not cover the cost.
+            ChargeRefundedError: The charge of this key was refunded. Use a new key.
             IdempotencyKeyReusedError: The key belongs to another request of this user.
-            ServiceError: Unknown whether it was charged: retry under `idempotency_key` of the
-                error. Nothing is granted.
+            InvalidRequestError: An argument is malformed.
+            UnknownFeatureError: The catalogue has no such feature.
+            ServiceError: It is not known whether the user was charged. Retry with the error's
+                `idempotency_key`. Nothing is granted.
         """
-        purchase = Purchase.of(user_id, feature, event_id, idempotency_key)
+        purchase = PurchaseFlow.of(user_id, feature, event_id, idempotency_key)
         paid = self._drive(purchase.pay())
-        return Charge.of(paid, lambda tx, cause: self._drive(purchase.give_back(tx, cause)))
+        return Purchase.of(paid, lambda tx, cause: self._drive(purchase.refund(tx, cause)))
 
     def consume(
         self, user_id: str, feature: str, *, event_id: str = "", idempotency_key: str | None = None
     ) -> Transaction:
-        """Charge for one use of a feature. The bare call: see `require_tokens` for a gate.
+        """Charge for one use of a feature. This is the bare RPC; `require_tokens` is the gate.
 
-        A replay answers with the original charge, even if that was refunded since.
+        Args:
+            user_id: The user to charge.
+            feature: The feature to charge for. The service sets the price.
+            event_id: The analysed event, for the history.
+            idempotency_key: Your key, so that you can retry. None: a new key for this call.
+
+        Returns:
+            The charge. A replay returns the original charge, even if it was refunded since.
 
         Raises:
-            AccessDeniedError: The balance does not cover it.
+            AccessDeniedError: The balance does not cover the cost.
+            IdempotencyKeyReusedError: The key belongs to another request of this user.
+            InvalidRequestError: An argument is malformed.
+            UnknownFeatureError: The catalogue has no such feature.
+            ServiceError: It is not known whether the user was charged. Retry with the error's
+                `idempotency_key`.
         """
         return self._run(
             _calls.consume(ConsumeRequest(user_id, feature, event_id, idempotency_key))
         )
 
-    def consume_many(
+    def batch_consume(
         self, requests: Iterable[ConsumeRequest]
     ) -> list[Transaction | EntitlementError]:
-        """Charge 1 to 1000 times in one call, each on its own and in order.
+        """Charge up to 1000 times in one call, each on its own and in order.
+
+        Args:
+            requests: The charges. None: nothing is sent.
 
         Returns:
             For each request the transaction, or the error that `consume` would have raised.
 
         Raises:
-            EntitlementError: The call as a whole failed. Under your own keys it may be repeated.
+            InvalidRequestError: There are too many requests.
+            ServiceError: The call as a whole failed. With keys of your own it may be repeated.
         """
         asked = list(requests)
-        return self._run(_calls.consume_many(asked)) if asked else []
+        return self._run(_calls.batch_consume(asked)) if asked else []
 
     def refund(
         self,
@@ -156,40 +224,108 @@ class EntitlementClient:
         reason: str = "",
         idempotency_key: str | None = None,
     ) -> Transaction:
-        """Give back tokens of a charge. Amount 0: all that remain, and only once.
+        """Refund a charge, whole or in part.
+
+        Args:
+            user_id: The user who was charged.
+            transaction_id: The charge.
+            amount: Tokens to refund. 0: all that remain; asking again returns the same refund.
+            reason: Why, for the history.
+            idempotency_key: Your key, so that you can retry. None: a new key for this call.
+
+        Returns:
+            The refund.
 
         Raises:
             TransactionNotFoundError: The user has no such transaction.
-            NotRefundableError: It is not a successful charge, or it was free.
-            RefundExceedsChargeError: It is more than what remains.
+            NotRefundableError: The transaction is not a successful charge, or it was free.
+            RefundExceedsChargeError: The amount is more than what remains.
+            BalanceLimitExceededError: The balance would exceed its limit.
+            IdempotencyKeyReusedError: The key belongs to another request of this user.
+            InvalidRequestError: An argument is malformed.
+            ServiceError: It is not known whether the tokens were refunded. Retry with the
+                error's `idempotency_key`.
         """
         return self._run(_calls.refund(user_id, transaction_id, amount, reason, idempotency_key))
 
     def top_up(
         self, user_id: str, amount: int, *, reason: str = "", idempotency_key: str | None = None
     ) -> Transaction:
-        """Add 1 to 10^12 tokens. The account need not exist."""
+        """Add tokens to an account. The account need not exist.
+
+        Args:
+            user_id: The user.
+            amount: Tokens to add, 1 to 10^12.
+            reason: Why, for the history.
+            idempotency_key: Your key, so that you can retry. None: a new key for this call.
+
+        Returns:
+            The top-up.
+
+        Raises:
+            BalanceLimitExceededError: The balance would exceed its limit.
+            IdempotencyKeyReusedError: The key belongs to another request of this user.
+            InvalidRequestError: An argument is malformed or out of range.
+            ServiceError: It is not known whether the tokens were added. Retry with the error's
+                `idempotency_key`.
+        """
         return self._run(_calls.top_up(user_id, amount, reason, idempotency_key))
 
     def set_balance(
         self, user_id: str, balance: int, *, reason: str = "", idempotency_key: str | None = None
     ) -> Transaction:
-        """Set the balance to 0 to 2^53 - 1 tokens; the difference is recorded."""
+        """Set the balance of an account. The difference is recorded.
+
+        Args:
+            user_id: The user.
+            balance: The new balance in tokens, 0 to 2^53 - 1.
+            reason: Why, for the history.
+            idempotency_key: Your key, so that you can retry. None: a new key for this call.
+
+        Returns:
+            The adjustment.
+
+        Raises:
+            IdempotencyKeyReusedError: The key belongs to another request of this user.
+            InvalidRequestError: An argument is malformed or out of range.
+            ServiceError: It is not known whether the balance was set. Retry with the error's
+                `idempotency_key`.
+        """
         return self._run(_calls.set_balance(user_id, balance, reason, idempotency_key))
 
-    def account(self, user_id: str) -> Account:
-        """Read an account. One that nobody wrote to reads as zero."""
-        return self._run(_calls.account(user_id))
+    def get_account(self, user_id: str) -> Account:
+        """Read an account.
 
-    def transaction(self, user_id: str, transaction_id: str) -> Transaction:
+        Args:
+            user_id: The user.
+
+        Returns:
+            The account. One without transactions has balance 0.
+
+        Raises:
+            InvalidRequestError: The argument is malformed.
+            ServiceError: The service could not answer.
+        """
+        return self._run(_calls.get_account(user_id))
+
+    def get_transaction(self, user_id: str, transaction_id: str) -> Transaction:
         """Read one transaction.
+
+        Args:
+            user_id: The user.
+            transaction_id: The transaction.
+
+        Returns:
+            The transaction.
 
         Raises:
             TransactionNotFoundError: The user has no such transaction.
+            InvalidRequestError: An argument is malformed.
+            ServiceError: The service could not answer.
         """
-        return self._run(_calls.transaction(user_id, transaction_id))
+        return self._run(_calls.get_transaction(user_id, transaction_id))
 
-    def transactions(
+    def list_transactions(
         self,
         user_id: str,
         *,
@@ -198,7 +334,24 @@ class EntitlementClient:
         status: TransactionStatus | None = None,
         page_size: int = 100,
     ) -> Iterator[Transaction]:
-        """Read the history, newest first. Pages of 1 to 1000 are read as you iterate."""
+        """Read the history of a user, newest first.
+
+        Args:
+            user_id: The user.
+            feature: Only transactions of this feature. Empty: all.
+            kind: Only transactions of this kind. None: all.
+            status: Only transactions of this status. None: all.
+            page_size: Transactions to read in one call, 1 to 1000. 0: 100. The next page is read
+                when the iteration reaches it.
+
+        Yields:
+            The transactions.
+
+        Raises:
+            ValueError: The filter is UNKNOWN.
+            InvalidRequestError: An argument is malformed or out of range.
+            ServiceError: The service could not answer.
+        """
         history = _calls.History(user_id, feature, kind, status, page_size)
         token = ""
         while True:
@@ -208,12 +361,22 @@ class EntitlementClient:
             if not token:
                 return
 
-    def features(self) -> tuple[Feature, ...]:
-        """Read the catalogue, in its order."""
-        return self._run(_calls.features())
+    def list_features(self) -> tuple[Feature, ...]:
+        """Read the catalogue.
+
+        Returns:
+            The features, in the order of the catalogue.
+
+        Raises:
+            ServiceError: The service could not answer.
+        """
+        return self._run(_calls.list_features())
 
     def close(self) -> None:
-        """Close the connections. Calls under way fail."""
+        """Close the connections. Calls that are under way fail.
+
+        A channel that was given to `from_channel` stays open.
+        """
         if self._owns_channel:
             self._channel.close()
 
@@ -236,7 +399,7 @@ class EntitlementClient:
         try:
             response = send(call.request, timeout=self._deadline_s, metadata=self._metadata)
         except grpc.RpcError as error:
-            raise _failures.from_call(
+            raise _error_mapping.from_call(
                 error.code(), error.details(), error.trailing_metadata(), call.idempotency_key
             ) from error
         return call.read(response)

@@ -1,4 +1,4 @@
-"""What the service answers with, as small frozen values instead of protobuf messages."""
+"""The answers of the service, as small frozen values instead of protobuf messages."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,8 +15,7 @@ from entitlements.v1 import resources_pb2 as pb
 class FeatureTier(StrEnum):
     """The five features that the service ships with.
 
-    Wherever a feature is asked for, any other string works as well: an operator may have
-    another catalogue.
+    Any other string works as a feature, too: an operator may replace the catalogue.
     """
 
     HEADLINE_PICK = "headline_pick"
@@ -34,7 +33,7 @@ class TransactionKind(StrEnum):
     TOP_UP = "TOP_UP"
     ADJUSTMENT = "ADJUSTMENT"
     UNKNOWN = "UNKNOWN"
-    """A kind that this version of the client does not know. Never valid in a filter."""
+    """A kind that this version of the client does not know. Not valid as a filter."""
 
 
 class TransactionStatus(StrEnum):
@@ -43,16 +42,16 @@ class TransactionStatus(StrEnum):
     SUCCESS = "SUCCESS"
     DENIED = "DENIED"
     UNKNOWN = "UNKNOWN"
-    """A status that this version of the client does not know. Never valid in a filter."""
+    """A status that this version of the client does not know. Not valid as a filter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """Whether a user could be charged for a feature when it was read. It reserves nothing.
+    """Whether a user could be charged for a feature at the time of reading. It reserves nothing.
 
     Attributes:
-        feature: The feature that was asked about.
-        allowed: True exactly when `available` is at least `required`.
+        feature: The feature of the request.
+        allowed: True exactly if `available` is at least `required`.
         required: Cost of the feature, in tokens.
         available: Balance of the user, in tokens.
     """
@@ -65,14 +64,14 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The tokens of one user. One that nobody wrote to has balance 0 and no times.
+    """The tokens of one user. An account without transactions has balance 0 and no times.
 
     Attributes:
         user_id: The user.
-        balance: Tokens held now.
-        transaction_count: How many transactions the history holds, denied ones included.
-        create_time: When the first was recorded, UTC.
-        update_time: When the newest was recorded, UTC.
+        balance: Tokens that the user has.
+        transaction_count: Number of transactions, including denied ones.
+        create_time: When the first transaction was recorded, UTC.
+        update_time: When the newest transaction was recorded, UTC.
     """
 
     user_id: str
@@ -88,26 +87,26 @@ class Transaction:
 
     Attributes:
         transaction_id: Made by the service; opaque.
-        user_id: Whose account this is about.
-        sequence: Place in the user's history: 1, 2, 3 and so on, without gaps.
+        user_id: The user whose account it belongs to.
+        sequence: Number in the user's history: 1, 2, 3 and so on, without gaps.
         kind: What was done.
         status: How it ended.
         feature: Only for CONSUME; otherwise empty.
-        cost: Price of the feature at that moment, in tokens. Only for CONSUME; otherwise 0.
+        cost: Price of the feature at the time, in tokens. Only for CONSUME; otherwise 0.
         amount: Change of the balance, in tokens: negative for a charge, positive for a refund
-            or top-up, 0 when denied or free.
+            or top-up, 0 if denied or free.
         balance_before: In tokens.
         balance_after: In tokens.
         create_time: When it was recorded, UTC, by the clock of the service.
         event_id: The analysed event. Only for CONSUME; may be empty.
         idempotency_key: The key that was sent, or empty.
-        reason: Why, in the caller's words. Not for CONSUME; may be empty.
-        refunded_transaction_id: The charge that was given back. Only for REFUND.
-        caller: Authenticated name of who asked for it, or empty.
-        catalogue_version: Version of the catalogue that was in force.
-        replayed: True when a write was answered with what an earlier, equal request under the
-            same key had done, and nothing new was recorded. It belongs to the answer and not to
-            the transaction: always False in a history, and no part of equality.
+        reason: Why, as the caller put it. Not for CONSUME; may be empty.
+        refunded_transaction_id: The charge that was refunded. Only for REFUND.
+        caller: Authenticated name of the caller, or empty.
+        catalogue_version: Version of the catalogue at the time.
+        replayed: True if an earlier, equal request with the same key made this transaction, and
+            this one recorded nothing. It belongs to the response and not to the transaction:
+            False in a history, and not compared.
     """
 
     transaction_id: str
@@ -135,14 +134,14 @@ class Feature:
     """One line of the catalogue.
 
     Attributes:
-        feature: Id of the feature.
-        cost: Price of one use, in tokens. 0: open to everyone, always.
+        feature_id: Id of the feature.
+        cost: Price of one use, in tokens. 0: always open to everyone.
         title: Short name for people.
         description: What the analysis contains.
-        use_case: What the analysis is good for.
+        use_case: What the analysis is useful for.
     """
 
-    feature: str
+    feature_id: str
     cost: int
     title: str
     description: str
@@ -151,13 +150,13 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class ConsumeRequest:
-    """One of the charges that `consume_many` is asked for.
+    """One charge of a `batch_consume`.
 
     Attributes:
         user_id: The user to charge.
         feature: The feature to charge for.
         event_id: The analysed event, for the history.
-        idempotency_key: Makes a retry of yours safe. None: the client makes one for this call.
+        idempotency_key: Your key, so that you can retry. None: a new key for this call.
     """
 
     user_id: str
@@ -170,7 +169,7 @@ _Word = TypeVar("_Word", TransactionKind, TransactionStatus)
 
 
 def _word(words: type[_Word], name: Callable[[int], str], prefix: str, number: int) -> _Word:
-    # A newer service may know words that this client does not: a history stays readable.
+    # A newer service may have values that this client does not know. The history stays readable.
     try:
         return words(name(number).removeprefix(prefix))
     except ValueError:
@@ -238,7 +237,7 @@ def written(
 def feature(message: pb.Feature) -> Feature:
     """Translate the message."""
     return Feature(
-        feature=message.feature,
+        feature_id=message.feature_id,
         cost=message.cost,
         title=message.title,
         description=message.description,

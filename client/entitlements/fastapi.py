@@ -1,4 +1,4 @@
-"""The gate for FastAPI: an endpoint that costs tokens, in one line.
+"""The gate for FastAPI: charge for an endpoint with one line.
 
     gate = Gate(client, user_id=current_user)
     install(app)
@@ -7,19 +7,19 @@
     async def distribution(paid: Annotated[Transaction, gate("full_distribution", event_id=of_path)]):
         ...
 
-Who calls is charged before the endpoint runs. A denial is answered with 402, a service that cannot
-be asked with 503, both as `application/problem+json` (RFC 9457), and the endpoint does not run. An
-endpoint that raises, whatever it raises, costs nothing.
+The user is charged before the endpoint runs. If the balance does not cover the cost the response is
+402, and if the service is not available 503, both as `application/problem+json` (RFC 9457), and the
+endpoint does not run. An endpoint that raises any exception costs nothing.
 """
 
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
-from entitlements._aio import AsyncEntitlementClient
+from entitlements._async import AsyncEntitlementClient
 from entitlements._calls import new_key
 from entitlements._errors import EntitlementError
-from entitlements._problems import InProgressError, of
+from entitlements._problem_details import InProgressError, of
 from entitlements._values import Transaction
 
 try:
@@ -27,7 +27,8 @@ try:
     from fastapi.responses import JSONResponse
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
-        "entitlements.fastapi needs FastAPI: pip install 'entitlements[fastapi]'", name=missing.name
+        "entitlements.fastapi needs FastAPI. Install entitlements with the extra 'fastapi'.",
+        name=missing.name,
     ) from None
 
 __all__ = ["Gate", "install"]
@@ -44,17 +45,16 @@ def _no_event() -> str:
 class Gate:
     """Makes dependencies that charge for a feature.
 
-    The header `Idempotency-Key` makes a retry of the HTTP request free: one key is one charge
-    for one user, feature and event. A key stays paid for as long as the ledger has its charge,
-    so name the event wherever there is one; with another event the key counts as reused. Two
-    requests under one key at the same time: the second is answered with 409 by the process that
-    is busy with the first.
+    The header `Idempotency-Key` makes a retry of the HTTP request free: one key is one charge for
+    one user, feature and event. A key stays paid as long as the ledger has its charge, so give the
+    event wherever there is one: then the same key with another event counts as reused. If two
+    requests with one key reach the same process at the same time, the second gets 409.
 
     Args:
-        client: Asks the service. You close it, for instance in the lifespan of the app.
-        user_id: A dependency, as FastAPI understands it, that tells who pays. It must have
-            authenticated the user: the gate believes it.
-        event_id: A dependency that tells which event is analysed. Default: none.
+        client: The client of the service. You close it, for example in the lifespan of the app.
+        user_id: A FastAPI dependency that returns the user to charge. It must have authenticated
+            the user: the gate trusts it.
+        event_id: A FastAPI dependency that returns the analysed event. Default: none.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Gate:
         """Make the dependency for one feature.
 
         Args:
-            feature: What is charged for.
-            event_id: As for the gate, for this endpoint alone. What this dependency depends on
-                is checked before the charge: put the validation of parameters there, and bad
-                requests are refused without charge and refund.
+            feature: The feature to charge for.
+            event_id: As for the gate, for this endpoint only. Everything that this dependency
+                depends on is checked before the charge. Put the validation of parameters there,
+                so that bad requests are rejected without a charge and a refund.
 
         Returns:
-            What stands in `dependencies=[...]` or `Annotated[Transaction, ...]`.
+            The dependency, for `dependencies=[...]` or `Annotated[Transaction, ...]`.
         """
         user = Depends(self._user_id)
         event = Depends(event_id or self._event_id)
@@ -92,12 +92,12 @@ class Gate:
                 str | None,
                 Header(
                     max_length=255,
-                    description="Makes a retry of this request free. Use a new one each time "
-                    "you want a new analysis.",
+                    description="Makes a retry of this request free. Use a new key for each new "
+                    "analysis.",
                 ),
             ] = None,
         ) -> AsyncIterator[Transaction]:
-            # Without a header the key is one that nobody else has.
+            # Without the header, a key that is unique.
             key = idempotency_key or new_key()
             if (user_id, key) in self._busy:
                 raise InProgressError("A request with this idempotency key is in progress.")
@@ -113,13 +113,17 @@ class Gate:
             finally:
                 self._busy.discard((user_id, key))
 
-        # Scope "function": it ends when the endpoint has returned and before the response is
-        # sent. What is raised later, as by a background task, is no reason for a refund.
+        # Scope "function": the dependency ends when the endpoint has returned, before the response
+        # is sent. Later exceptions, as of a background task, do not cause a refund.
         return Depends(require, scope="function")
 
 
 def install(app: FastAPI) -> None:
-    """Let `app` answer what the gate raises with problem documents instead of status 500."""
+    """Make `app` respond to the errors of the gate with problem documents instead of status 500.
+
+    Args:
+        app: The application, before it serves.
+    """
     app.add_exception_handler(EntitlementError, _answer)
 
 
@@ -127,7 +131,7 @@ async def _answer(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, EntitlementError)
     problem = of(error)
     if problem.status >= _SERVER_ERROR:
-        # The answer does not say what happened; whoever runs this has to learn it.
+        # The response does not say what happened, so the log has to.
         _log.error("Nothing was granted: %s: %s", type(error).__name__, error)
     return JSONResponse(
         problem.body,

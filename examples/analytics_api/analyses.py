@@ -1,4 +1,4 @@
-"""Five depths of one analysis, each as plain data with words that explain it."""
+"""Five depths of one analysis, each as plain data with an explanation."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,19 +18,19 @@ _LEVEL = 0.05
 
 
 def headline(event: Event) -> dict[str, Any]:
-    """Tell one number, free for everyone."""
+    """Return one number, free for everyone."""
     share = float(shares(event).mean())
     return {
         "event": event.title,
         "estimate": _round(share),
         "meaning": f"In {share:.0%} of many repetitions {event.first} would come out ahead of "
-        f"{event.second}. How sure that is, this number does not tell.",
+        f"{event.second}. This number does not say how certain that is.",
         "note": _NOTE,
     }
 
 
 def full_distribution(event: Event) -> dict[str, Any]:
-    """Tell percentiles, and how often each of three scenarios holds."""
+    """Return percentiles, and the probability of three scenarios."""
     drawn = shares(event)
     low, high = np.percentile(drawn, (5, 95))
     return {
@@ -45,13 +45,13 @@ def full_distribution(event: Event) -> dict[str, Any]:
             f"{event.second} stronger": _round((drawn < 0.5 - _LEVEL).mean()),
         },
         "meaning": f"Given what is known, the share lies between {low:.0%} and {high:.0%} in nine "
-        "of ten cases. A wide range says: more data would help more than more arithmetic.",
+        "of ten cases. If the range is wide, more data would help more than more arithmetic.",
         "note": _NOTE,
     }
 
 
 def scenario_extremes(event: Event) -> dict[str, Any]:
-    """Tell how far the answer moves between little and much trust in the data."""
+    """Return how far the answer moves between little and much trust in the data."""
     conservative = np.percentile(shares(event, widen=1.5), (1, 99))
     aggressive = np.percentile(shares(event), (25, 75))
     return {
@@ -71,7 +71,7 @@ def scenario_extremes(event: Event) -> dict[str, Any]:
 
 
 def comparative_analysis(events: Sequence[Event]) -> dict[str, Any]:
-    """Set several events side by side, the best known first."""
+    """Compare several events, the most certain first."""
     drawn = {event.event_id: shares(event) for event in events}
     spread = {each: float(np.diff(np.percentile(drawn[each], (5, 95)))[0]) for each in drawn}
     ranked = sorted(events, key=lambda event: spread[event.event_id])
@@ -93,14 +93,14 @@ def comparative_analysis(events: Sequence[Event]) -> dict[str, Any]:
             for other in ranked
             if one is not other
         },
-        "meaning": f"{ranked[0].title} is known best and {ranked[-1].title} least: there, new data "
-        "would change the picture most.",
+        "meaning": f"{ranked[0].title} is the most certain and {ranked[-1].title} the least. New data "
+        "would change the latter most.",
         "note": _NOTE,
     }
 
 
 def deep_dive_educational(event: Event) -> dict[str, Any]:
-    """Tell where the uncertainty comes from, in numbers and in plain language."""
+    """Return the sources of the uncertainty, in numbers and in plain language."""
     drawn = shares(event)
     first, total = variance_split(event)
     order = np.argsort(first)[::-1]
@@ -116,7 +116,7 @@ def deep_dive_educational(event: Event) -> dict[str, Any]:
         "explanation": [
             (
                 f"The estimate for {event.title} is {drawn.mean():.0%}, give or take "
-                f"{drawn.std():.0%}. That is no error of the computer: with {DRAWS} draws the mean "
+                f"{drawn.std():.0%}. This is not an error of the computer: with {DRAWS} draws the mean "
                 f"itself is exact to about {2 * drawn.std() / np.sqrt(DRAWS):.1%}."
             ),
             (
@@ -125,8 +125,8 @@ def deep_dive_educational(event: Event) -> dict[str, Any]:
                 f"take away only about {max(first[order[-1]], 0):.0%}."
             ),
             (
-                f"Taken one by one the inputs explain {min(together, 1):.0%} of the variance. What is "
-                "missing to 100% would be interactions: one input mattering more when another is high."
+                f"One by one, the inputs explain {min(together, 1):.0%} of the variance. The rest, if "
+                "any, is interaction: one input matters more when another is high."
             ),
             f"So to learn more about this event, look at the {main} first.",
         ],

@@ -13,25 +13,25 @@ from analytics_api.model import AnalysisError
 from entitlements import AsyncEntitlementClient, FeatureTier
 from entitlements.fastapi import Gate, install
 
-_MOST_EVENTS = 5
+_MAX_EVENTS = 5
 
 
 def current_user(
-    x_user_id: Annotated[str, Header(description="Who asks. A real API authenticates.")],
+    x_user_id: Annotated[str, Header(description="The user. A real API authenticates.")],
 ) -> str:
-    """Tell who pays."""
+    """Return the user to charge."""
     return x_user_id
 
 
 def known_event(event_id: str) -> Event:
-    """Find the event of the path. The gate depends on it: a wrong id is refused uncharged."""
+    """Find the event of the path. The gate depends on it, so a wrong id is not charged."""
     if event_id not in EVENTS:
-        raise HTTPException(404, f"There is no event {event_id!r}: GET /events lists them.")
+        raise HTTPException(404, f"There is no event {event_id!r}. GET /events lists them.")
     return EVENTS[event_id]
 
 
 def known_events(
-    event_id: Annotated[list[str], Query(min_length=2, max_length=_MOST_EVENTS)],
+    event_id: Annotated[list[str], Query(min_length=2, max_length=_MAX_EVENTS)],
 ) -> list[Event]:
     """Find the events of the query, each once and in a fixed order."""
     found = [known_event(each) for each in sorted(set(event_id))]
@@ -45,12 +45,12 @@ Events = Annotated[list[Event], Depends(known_events)]
 
 
 def one_event(event: OneEvent) -> str:
-    """Tell which event is paid for."""
+    """Return the event to charge for."""
     return event.event_id
 
 
 def all_events(events: Events) -> str:
-    """Tell which comparison is paid for: it is one thing, so its events are one id."""
+    """Return the comparison to charge for. It is one analysis, so its events make one id."""
     return "+".join(event.event_id for event in events)
 
 
@@ -69,21 +69,21 @@ def create_app(client: AsyncEntitlementClient) -> FastAPI:
 
     @app.get("/events")
     def events() -> dict[str, str]:
-        """List what can be analysed."""
+        """List the events."""
         return {event.event_id: event.title for event in EVENTS.values()}
 
     @app.get("/tokens")
     async def tokens(user_id: Annotated[str, Depends(current_user)]) -> dict[str, Any]:
-        """Tell the balance, and which depth it opens."""
-        account = await client.account(user_id)
-        access = await client.check_all(user_id)
+        """Return the balance, and the features that it covers."""
+        account = await client.get_account(user_id)
+        access = await client.batch_check_access(user_id)
         return {
             "balance": account.balance,
             "open": [each.feature for each in access if each.allowed],
         }
 
-    # The endpoints are plain functions: FastAPI runs them in threads, so that the arithmetic of
-    # one request does not hold up the others.
+    # The endpoints are plain functions. FastAPI runs them in threads, so that the arithmetic of
+    # one request does not delay the others.
     @app.get("/events/{event_id}/headline", dependencies=[gate(FeatureTier.HEADLINE_PICK)])
     def headline(event: OneEvent) -> dict[str, Any]:
         return analyses.headline(event)

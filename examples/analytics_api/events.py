@@ -1,4 +1,4 @@
-"""The events that can be analysed: two sides, how strong they seem, and how sure we are."""
+"""The events: two sides, their estimated strength, and how certain the estimates are."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from types import MappingProxyType
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Two sides that meet, in the points of a rating scale where 400 are a factor of ten.
+    """Two sides that meet. Ratings are in points; a difference of 400 is a factor of ten.
 
     Attributes:
         event_id: Id of the event.
@@ -76,7 +76,7 @@ _EVENTS = (
         venue_sd=25,
         form_sd=70,
     ),
-    # Its second side was never rated. The analysis of it fails, which must cost nothing.
+    # Its second side was never rated, so its analysis fails. That must cost nothing.
     Event(
         event_id="unrated-debut",
         title="Unrated Debut",

@@ -1,8 +1,7 @@
-"""The model: what we do not know about an event, and what follows from it. Monte Carlo in NumPy.
+"""The model: a Monte Carlo simulation in NumPy of what we do not know about an event.
 
-The quantity of interest is the *share*: of many repetitions of the event, the fraction in which
-the first side comes out ahead. Were everything known it would be one number. Four inputs are
-uncertain, so it has a distribution.
+The quantity of interest is the *share*: the fraction of many repetitions of the event in which the
+first side comes out ahead. Four inputs are uncertain, so the share has a distribution.
 """
 
 import hashlib
@@ -18,11 +17,11 @@ INPUTS = ("first side's rating", "second side's rating", "venue", "day form")
 """The uncertain inputs, in the order of the columns of a sample."""
 
 DRAWS = 20_000
-"""Draws per analysis: the mean is then exact to about a tenth of a percentage point."""
+"""Draws per analysis. The mean is exact to about a tenth of a percentage point."""
 
 
 class AnalysisError(Exception):
-    """The event has no analysis: its data are incomplete."""
+    """The event cannot be analysed because its data are incomplete."""
 
 
 def shares(event: Event, *, widen: float = 1.0) -> Array:
@@ -36,7 +35,7 @@ def shares(event: Event, *, widen: float = 1.0) -> Array:
         `DRAWS` values of 0 to 1. The same event always gives the same draws.
 
     Raises:
-        AnalysisError: The event's data do not determine it.
+        AnalysisError: The data of the event are incomplete.
     """
     generator = _generator(event, "shares")
     return _share(event, generator.standard_normal((DRAWS, len(INPUTS))) * widen)
@@ -57,7 +56,7 @@ def variance_split(event: Event, draws: int = 65_536) -> tuple[Array, Array]:
         indices (with all its interactions), one of each per input.
 
     Raises:
-        AnalysisError: The event's data do not determine it.
+        AnalysisError: The data of the event are incomplete.
     """
     generator = _generator(event, "split")
     a, b = generator.standard_normal((2, draws, len(INPUTS)))
@@ -93,6 +92,6 @@ def _share(event: Event, deviations: Array) -> Array:
 
 
 def _generator(event: Event, purpose: str) -> np.random.Generator:
-    # Seeded by the event: whoever paid for an analysis gets the same one on a retry.
+    # Seeded by the event, so that a retry returns the same analysis.
     seed = hashlib.sha256(f"{purpose}/{event.event_id}".encode()).digest()
     return np.random.default_rng(int.from_bytes(seed[:8]))

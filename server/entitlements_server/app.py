@@ -16,24 +16,25 @@ from entitlements_server.api.reflection import reflection_routes
 from entitlements_server.api.reporter import Reporter
 from entitlements_server.api.routes import SERVICE, service_routes
 from entitlements_server.api.servicer import Servicer
-from entitlements_server.callers import Caller
-from entitlements_server.catalogue_file import CatalogueInForce
+from entitlements_server.config.callers import Caller
+from entitlements_server.config.catalogue import ReloadableCatalogue
+from entitlements_server.config.errors import ConfigurationError
+from entitlements_server.config.settings import Settings
 from entitlements_server.engine import Engine
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation import engine_observer, tracing_of
-from entitlements_server.instrumentation.metrics import Metrics, MetricsListenError
+from entitlements_server.instrumentation.metrics import Metrics
 from entitlements_server.instrumentation.native_log import NativeLog
-from entitlements_server.settings import Settings, SettingsError
 from entitlements_server.stores.factory import open_store
-from entitlements_server.transport.address import ListenError, require_safe
+from entitlements_server.transport.address import require_safe
 from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.options import Limits
-from entitlements_server.transport.tls import ReloadableCertificate, certificate_of
+from entitlements_server.transport.tls import ReloadableCertificate, TlsFiles
 
 log = structlog.get_logger()
 
 Reread = Callable[[], Sequence[Caller]]
-"""Reads the callers anew. May raise SettingsError."""
+"""Reads the callers again. May raise ConfigurationError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +48,12 @@ class RunningServer:
         auth: Knows the callers.
         certificate: The TLS certificate in force, if there is one.
         metrics: What is measured, if anything is.
-        reread: Reads the callers anew, if they come from a file.
+        reread: Reads the callers again, if they come from a file.
     """
 
     address: str
     metrics_address: str
-    catalogue: CatalogueInForce
+    catalogue: ReloadableCatalogue
     auth: Auth
     certificate: ReloadableCertificate | None
     metrics: Metrics | None
@@ -77,7 +78,7 @@ class RunningServer:
     def _reload_callers(self, reread: Reread) -> bool:
         try:
             callers = reread()
-        except SettingsError as error:
+        except ConfigurationError as error:
             problem = str(error)
         else:
             if callers or not self.auth.has_callers:
@@ -105,17 +106,16 @@ async def running(
         native: Takes what gRPC's core logs, failed handshakes for one.
 
     Raises:
-        SettingsError: Traces are wanted and the extra for them is not installed.
-        CatalogueFileError: The catalogue file is none.
-        StoreConfigurationError: The store cannot be opened.
-        ListenError: The address cannot or must not be listened on.
+        ConfigurationError: It can't be done as the settings are: an address, a file, the store, an extra.
     """
-    require_safe(settings, callers)
-    certificate = certificate_of(settings)
-    catalogue = CatalogueInForce(settings.catalogue)
+    files = TlsFiles.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+    if not settings.insecure:
+        require_safe(settings.listen, tls=files is not None, callers=bool(callers))
+    certificate = ReloadableCertificate(files) if files is not None else None
+    catalogue = ReloadableCatalogue(settings.catalogue)
     metrics = Metrics() if settings.metrics_listen else None
     async with AsyncExitStack() as stack:
-        tracing = tracing_of(settings)
+        tracing = tracing_of(settings.trace_to)
         if tracing is not None:
             stack.callback(tracing.close)
         store = await open_store(settings.store)
@@ -146,10 +146,7 @@ async def running(
             metrics.certificate_expires(certificate.expires_s if certificate else 0)
             if native is not None:
                 native.on_handshake_failure = metrics.handshake_failed
-            try:
-                metrics_address = stack.enter_context(metrics.served(settings.metrics_listen))
-            except MetricsListenError as error:
-                raise ListenError(str(error)) from error
+            metrics_address = stack.enter_context(metrics.served(settings.metrics_listen))
         transport = await open_transport(
             settings.transport,
             dispatcher,

@@ -15,6 +15,7 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
+from entitlements_server.errors import OverloadedError
 from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
@@ -36,20 +37,6 @@ group costs as much as ten commands. See docs/performance.md.
 
 ENOUGH = 64
 """Commands that are worth a group at once, however busy the event loop is."""
-
-
-class OverloadedError(Exception):
-    """The queue is full, the server is shutting down, or the deadline passed in the queue.
-
-    Nothing was charged. `retry_delay_s` is when to try again, in seconds. `cause` says in a word
-    what was too much, for those who watch.
-    """
-
-    def __init__(self, message: str, retry_delay_s: float, cause: str = "queue") -> None:
-        super().__init__(message)
-        self.message = message
-        self.retry_delay_s = retry_delay_s
-        self.cause = cause
 
 
 class Observer(Protocol):

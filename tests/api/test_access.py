@@ -7,8 +7,8 @@ import pytest
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.app import running
-from entitlements_server.callers import Role
-from entitlements_server.settings import Settings
+from entitlements_server.config.callers import Role
+from entitlements_server.config.settings import Settings
 from support.access import (
     CALLERS,
     HEALTH,
@@ -20,7 +20,7 @@ from support.access import (
     code_of,
     reflects,
 )
-from support.rpc import Api
+from support.rpc import Api, serving
 
 
 def test_every_rpc_of_the_contract_has_a_role() -> None:
@@ -100,13 +100,10 @@ async def test_reflection_can_be_open_or_off() -> None:
 
 
 async def test_without_any_callers_everyone_may_do_everything() -> None:
-    async with (
-        running(Settings(listen="127.0.0.1:0")) as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
-        response = await Api(channel).TopUp(user_id="ada", amount=1)
+    async with serving() as api:
+        response = await api.TopUp(user_id="ada", amount=1)
         assert response.transaction.caller == ""
-        assert await code_of(channel, "/x", ()) is grpc.StatusCode.UNIMPLEMENTED
+        assert await code_of(api.channel, "/x", ()) is grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_the_callers_name_is_recorded_on_each_transaction(channel: grpc.aio.Channel) -> None:

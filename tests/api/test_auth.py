@@ -4,8 +4,7 @@ import pytest
 
 from entitlements_server.api.auth import Auth
 from entitlements_server.api.errors import RateLimitedError, UnauthenticatedError
-from entitlements_server.api.rate_limit import Bucket
-from entitlements_server.callers import Caller, Role, token_hash
+from entitlements_server.config.callers import Caller, Role, token_hash
 
 WEB = Caller(name="web", roles=frozenset(Role), token_hashes=(token_hash("t"),), rate=2, burst=3)
 
@@ -19,23 +18,6 @@ class Clock:
 
 def bearer(token: str) -> tuple[tuple[str, str], ...]:
     return (("authorization", f"bearer {token}"),)
-
-
-def test_a_bucket_lets_a_burst_through_and_then_the_rate() -> None:
-    bucket = Bucket(rate=2, burst=3, filled_at=0)
-    assert [bucket.take(0) for _ in range(3)] == [0, 0, 0]
-    assert bucket.take(0) == 0.5
-    assert bucket.take(0.25) == 0.25
-    assert bucket.take(0.5) == 0
-    assert bucket.take(0.5) == 0.5
-    # However long nobody called, no more than a burst has gathered.
-    assert [bucket.take(100) for _ in range(4)] == [0, 0, 0, 0.5]
-
-
-@pytest.mark.parametrize(("rate", "burst"), [(0, 1), (-1, 1), (1, 0)])
-def test_a_bucket_that_lets_nothing_through_cannot_be_made(rate: float, burst: float) -> None:
-    with pytest.raises(ValueError, match="rate"):
-        Bucket(rate, burst)
 
 
 def test_a_caller_is_recognised_again_and_again() -> None:

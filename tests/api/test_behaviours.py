@@ -154,7 +154,7 @@ async def test_a_top_up_adds(api: Api) -> None:
 
 async def test_the_five_features_cost_0_2_3_3_and_5_tokens(api: Api) -> None:
     features = (await api.ListFeatures()).features
-    assert {one.feature: one.cost for one in features} == {
+    assert {one.feature_id: one.cost for one in features} == {
         "headline_pick": 0,
         "full_distribution": 2,
         "scenario_extremes": 3,

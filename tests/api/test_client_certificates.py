@@ -5,8 +5,8 @@ from pathlib import Path
 import grpc
 
 from entitlements_server.app import running
-from entitlements_server.callers import Caller
-from entitlements_server.settings import Settings
+from entitlements_server.config.callers import Caller
+from entitlements_server.config.settings import Settings
 from support.access import (
     CALLERS,
     CHARGER,

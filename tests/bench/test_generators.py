@@ -14,7 +14,7 @@ from workloads import ACCESS, CONSUME_METHOD, KEYLESS
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
-from support.processes import tool
+from support.programs import tool
 
 CHECKS = ACCESS.make(1)
 

@@ -7,7 +7,7 @@ import pytest
 
 from entitlements import AsyncEntitlementClient, EntitlementClient
 from support.asking import Asking
-from support.processes import ServerProcess
+from support.server_process import ServerProcess
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +34,13 @@ def user() -> str:
     return f"user-{uuid4().hex}"
 
 
-@pytest.fixture(params=["blocking", "asyncio", "gathering"])
+@pytest.fixture(params=["blocking", "asyncio", "batching"])
 async def ask(request: pytest.FixtureRequest, service: ServerProcess) -> AsyncIterator[Asking]:
-    """Each of the two clients, in turn, and the second also with its charges gathered."""
+    """Each of the two clients, in turn, and the second also with its charges batched."""
     if request.param == "blocking":
         with EntitlementClient(service.address) as client:
             yield Asking(client)
     else:
-        gather = request.param == "gathering"
-        async with AsyncEntitlementClient(service.address, gather=gather) as aio_client:
+        batching = request.param == "batching"
+        async with AsyncEntitlementClient(service.address, batching=batching) as aio_client:
             yield Asking(aio_client)

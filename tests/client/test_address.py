@@ -80,7 +80,7 @@ def test_local_is_what_never_leaves_the_machine(where: str, local: bool) -> None
 @pytest.mark.parametrize("kind", [EntitlementClient, AsyncEntitlementClient])
 def test_a_token_is_not_sent_across_a_network_in_plain_text(kind: type) -> None:
     """The message says what to do and does not have the token."""
-    with pytest.raises(ValueError, match="pass tls=") as refused:
+    with pytest.raises(ValueError, match="Pass tls=") as refused:
         kind("10.0.0.1:50051", token="s3cret")
     assert "s3cret" not in str(refused.value)
 
@@ -109,6 +109,6 @@ def test_every_call_must_end(deadline_s: float) -> None:
 
 def test_a_certificate_comes_with_its_key() -> None:
     """And the key is not shown."""
-    with pytest.raises(ValueError, match="give both"):
+    with pytest.raises(ValueError, match="Give both"):
         Tls(client_certificate=b"...")
     assert "PRIVATE" not in repr(Tls(client_certificate=b"...", client_key=b"PRIVATE"))

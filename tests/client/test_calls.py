@@ -31,12 +31,12 @@ async def test_check_access_tells_what_is_required_and_available(ask: Asking, us
     assert access == Access(feature=FULL, allowed=False, required=2, available=1)
 
 
-async def test_check_all_asks_for_the_catalogue_when_no_feature_is_named(
+async def test_batch_check_access_asks_for_the_catalogue_when_no_feature_is_named(
     ask: Asking, user: str
 ) -> None:
     """The five features come in the order of the catalogue, named ones in their own."""
-    assert [each.feature for each in await ask("check_all", user)] == list(FeatureTier)
-    named = await ask("check_all", user, [FULL, "headline_pick"])
+    assert [each.feature for each in await ask("batch_check_access", user)] == list(FeatureTier)
+    named = await ask("batch_check_access", user, [FULL, "headline_pick"])
     assert [(each.feature, each.allowed) for each in named] == [
         (FULL, False),
         ("headline_pick", True),
@@ -58,7 +58,7 @@ async def test_consume_charges_and_answers_with_the_transaction(ask: Asking, use
     assert (tx.user_id, tx.feature, tx.event_id, tx.idempotency_key) == (user, FULL, "final", "k-1")
     assert tx.create_time.tzinfo is UTC
     assert not tx.replayed
-    assert await ask("transaction", user, tx.transaction_id) == tx
+    assert await ask("get_transaction", user, tx.transaction_id) == tx
 
 
 async def test_consume_under_the_same_key_is_one_charge(ask: Asking, user: str) -> None:
@@ -67,7 +67,7 @@ async def test_consume_under_the_same_key_is_one_charge(ask: Asking, user: str) 
     first = await ask("consume", user, FULL, idempotency_key="k")
     again = await ask("consume", user, FULL, idempotency_key="k")
     assert (again, again.replayed) == (first, True)
-    assert (await ask("account", user)).balance == 8
+    assert (await ask("get_account", user)).balance == 8
 
 
 async def test_consume_denied_raises_with_everything_a_caller_needs(ask: Asking, user: str) -> None:
@@ -77,15 +77,15 @@ async def test_consume_denied_raises_with_everything_a_caller_needs(ask: Asking,
         await ask("consume", user, FULL)
     error = denied.value
     assert (error.required, error.available, error.feature) == (2, 1, FULL)
-    recorded = await ask("transaction", user, error.transaction_id)
+    recorded = await ask("get_transaction", user, error.transaction_id)
     assert (recorded.status, recorded.amount) == (TransactionStatus.DENIED, 0)
 
 
-async def test_consume_many_answers_each_request_in_its_place(ask: Asking, user: str) -> None:
+async def test_batch_consume_answers_each_request_in_its_place(ask: Asking, user: str) -> None:
     """A denied request is an error value among transactions, and does not stop the others."""
     await ask("top_up", user, 5)
     results = await ask(
-        "consume_many",
+        "batch_consume",
         [
             ConsumeRequest(user, FeatureTier.SCENARIO_EXTREMES, idempotency_key="a"),
             ConsumeRequest(user, FeatureTier.DEEP_DIVE_EDUCATIONAL, idempotency_key="b"),
@@ -101,7 +101,7 @@ async def test_consume_many_answers_each_request_in_its_place(ask: Asking, user:
     ]
     assert (results[1].available, results[1].idempotency_key) == (2, "b")
     assert (results[2].balance_after, results[2].event_id) == (0, "final")
-    assert await ask("consume_many", []) == []
+    assert await ask("batch_consume", []) == []
 
 
 async def test_refund_gives_back_in_parts_and_never_more_than_the_charge(
@@ -139,11 +139,11 @@ async def test_set_balance_records_the_difference(ask: Asking, user: str) -> Non
 
 async def test_account_of_a_stranger_reads_as_zero_without_times(ask: Asking, user: str) -> None:
     """Nothing was ever written, so there is no time either."""
-    account = await ask("account", user)
+    account = await ask("get_account", user)
     assert (account.balance, account.transaction_count) == (0, 0)
     assert account.create_time is None
     await ask("top_up", user, 3)
-    account = await ask("account", user)
+    account = await ask("get_account", user)
     assert (account.balance, account.transaction_count) == (3, 1)
     assert account.create_time == account.update_time
 
@@ -161,14 +161,14 @@ async def test_transactions_iterate_over_all_pages_newest_first(ask: Asking, use
     charges = await ask.history(user, page_size=2, kind=TransactionKind.CONSUME, feature=FULL)
     assert len(charges) == 5
     assert await ask.history(user, status=TransactionStatus.DENIED) == []
-    with pytest.raises(ValueError, match="UNKNOWN is no kind"):
+    with pytest.raises(ValueError, match="UNKNOWN cannot be a filter"):
         await ask.history(user, kind=TransactionKind.UNKNOWN)
 
 
 async def test_features_reads_the_catalogue(ask: Asking) -> None:
     """The five features with their costs."""
-    features = await ask("features")
-    assert {each.feature: each.cost for each in features} == dict(
+    features = await ask("list_features")
+    assert {each.feature_id: each.cost for each in features} == dict(
         zip(FeatureTier, (0, 2, 3, 3, 5), strict=True)
     )
     assert features[1].use_case == "Depth analysis"
@@ -189,7 +189,7 @@ async def test_every_write_has_a_key_of_its_own(ask: Asking, user: str) -> None:
 async def test_errors_name_what_is_wrong(ask: Asking, user: str) -> None:
     """An invalid field, an unknown feature and a reused key each have their own error."""
     with pytest.raises(InvalidRequestError) as invalid:
-        await ask("account", "no spaces")
+        await ask("get_account", "no spaces")
     assert (invalid.value.field, invalid.value.idempotency_key) == ("user_id", "")
     with pytest.raises(UnknownFeatureError) as unknown:
         await ask("check_access", user, "crystal_ball")

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from entitlements.cli import main
-from support.processes import ServerProcess, command
+from support.programs import command
+from support.server_process import ServerProcess
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -52,7 +53,7 @@ def test_it_is_installed_as_a_program(service: ServerProcess, user: str) -> None
 
 
 def test_a_day_at_the_command_line(run: Run, user: str) -> None:
-    """Denied, topped up, charged, replayed, given back, set, and all of it in the history."""
+    """Denied, topped up, charged, replayed, refunded, set, and all of it in the history."""
     denied = run("consume", user, "full_distribution", "--event-id", "final")
     assert (denied.returncode, denied.stdout) == (1, "")
     assert "costs 2 tokens" in denied.stderr
@@ -61,11 +62,11 @@ def test_a_day_at_the_command_line(run: Run, user: str) -> None:
     assert f"{user}: topped up 10, balance 0 → 10" in topped.stdout
     words = ("consume", user, "full_distribution", "--idempotency-key", "k")
     assert "charged 2 for full_distribution, balance 10 → 8" in run(*words).stdout
-    assert "nothing was done now" in run(*words).stdout
+    assert "Nothing was done now" in run(*words).stdout
     charge = json.loads(run(*words, "--json").stdout)
     assert (charge["amount"], charge["replayed"]) == (-2, True)
     back = run("refund", user, charge["transaction_id"], "--amount", "1", "--reason", "late")
-    assert "given back 1 of" in back.stdout
+    assert "refunded 1 of" in back.stdout
     assert "balance set, changed by -5" in run("set-balance", user, "4").stdout
     assert "4" in run("balance", user).stdout
     history = run("history", user).stdout
@@ -129,7 +130,7 @@ def test_a_service_that_is_not_there_is_told_with_the_key_to_try_again(
     address = f"127.0.0.1:{unused_tcp_port}"
     failed = run("--deadline", "0.2", "top-up", user, "1", ENTITLEMENTS_ADDRESS=address)
     assert failed.returncode == 2
-    assert f"The address is {address}. To try again: --idempotency-key " in failed.stderr
+    assert f"The address is {address}. To retry safely: --idempotency-key " in failed.stderr
 
 
 def test_a_denial_as_json_has_numbers(run: Run, user: str) -> None:

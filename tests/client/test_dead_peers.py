@@ -27,9 +27,11 @@ from entitlements._channel import DEFAULT_DEADLINE_S
 from entitlements.v1 import entitlement_service_pb2 as rpc
 from support.asking import Asking
 from support.http2 import ACK, PING, Frame, Http2Connection
-from support.operating import until
-from support.processes import ServerProcess
 from support.redis import RedisServer
+from support.server_process import ServerProcess
+from support.waiting import until
+
+pytestmark = pytest.mark.slow
 
 FULL = FeatureTier.FULL_DISTRIBUTION
 PATIENCE_S = 60
@@ -71,7 +73,7 @@ def pair() -> Iterator[Pair]:
 
 async def who(ask: Asking) -> int:
     """The server that answers: 1 or 2."""
-    balance: int = (await ask("account", "which")).balance
+    balance: int = (await ask("get_account", "which")).balance
     return balance
 
 
@@ -91,13 +93,13 @@ async def test_a_server_that_stops_dead_is_given_up_within_one_deadline(
     comes round is asked again."""
     async with asking(kind, *pair.addresses) as ask:
         await until_answered_by(ask, 1, 2)
-        pair.first.process.send_signal(signal.SIGSTOP)
+        pair.first.signal(signal.SIGSTOP)
         # It may be in the middle of an answer.
-        frozen = psutil.Process(pair.first.process.pid)
+        frozen = psutil.Process(pair.first.pid)
         await until(lambda: frozen.status() == psutil.STATUS_STOPPED)
         async with asyncio.timeout(DEFAULT_DEADLINE_S):
             assert {await who(ask) for _ in range(20)} == {2}
-        pair.first.process.send_signal(signal.SIGCONT)
+        pair.first.signal(signal.SIGCONT)
         await until_answered_by(ask, 1, 2)
 
 
@@ -117,17 +119,17 @@ async def test_a_charge_whose_server_stops_dead_is_made_once_by_another(kind: st
             async def charge() -> None:
                 for number in range(20):
                     if number == 10:
-                        first.process.send_signal(signal.SIGSTOP)
+                        first.signal(signal.SIGSTOP)
                         stopped.set()
                     await ask("consume", "ada", FULL)
 
             async with asyncio.timeout(PATIENCE_S), asyncio.TaskGroup() as charging:
                 for _ in range(8):
                     charging.create_task(charge())
-            first.process.send_signal(signal.SIGCONT)
+            first.signal(signal.SIGCONT)
         with EntitlementClient(first.address) as client:
-            assert client.account("ada").balance == 1000 - 2 * 8 * 20
-            keys = [each.idempotency_key for each in client.transactions("ada")]
+            assert client.get_account("ada").balance == 1000 - 2 * 8 * 20
+            keys = [each.idempotency_key for each in client.list_transactions("ada")]
             assert len(set(keys)) == len(keys) == 1 + 8 * 20
 
 
@@ -150,8 +152,8 @@ async def test_a_server_that_says_it_is_not_serving_gets_no_calls(
             async with asking(kind, first.address, second.address) as ask:
 
                 async def answered() -> str:
-                    [feature] = await ask("features")
-                    return str(feature.feature)
+                    [feature] = await ask("list_features")
+                    return str(feature.feature_id)
 
                 async def until_both_answered() -> None:
                     seen: set[str] = set()
@@ -179,7 +181,7 @@ async def test_a_server_that_is_leaving_while_long_calls_run_is_not_asked_and_no
 
         async def charge() -> None:
             while not gone.is_set():
-                results = await ask("consume_many", batch)
+                results = await ask("batch_consume", batch)
                 assert all(isinstance(each, Transaction) for each in results)
 
         async def look() -> None:
@@ -191,7 +193,7 @@ async def test_a_server_that_is_leaving_while_long_calls_run_is_not_asked_and_no
                 charging.create_task(charge())
                 charging.create_task(look())
             await who(ask)
-            pair.first.process.send_signal(signal.SIGTERM)
+            pair.first.signal(signal.SIGTERM)
             assert await asyncio.to_thread(pair.first.process.wait) == 0
             assert {await who(ask) for _ in range(20)} == {2}
             gone.set()
@@ -246,7 +248,7 @@ def test_an_idle_client_goes_on_pinging_and_lets_go_of_a_peer_that_no_longer_ans
     """Without any call, and after as many pings as gRPC would send without data on its own."""
     with EntitlementClient(mute.address, deadline_s=0.2) as client:
         with pytest.raises(ServiceUnavailableError):
-            client.features()  # The client connects with its first call.
+            client.list_features()  # The client connects with its first call.
         answered = 0
         with Http2Connection(mute.accept(), client=False) as connection:
             while (frame := connection.receive()) is not None:
@@ -267,7 +269,7 @@ def test_a_peer_that_takes_the_connection_and_says_nothing_is_tried_again_within
 
     with EntitlementClient(mute.address) as client:
         threading.Thread(target=stand_up_at_the_second_try, daemon=True).start()
-        assert client.account(user).balance == 0
+        assert client.get_account(user).balance == 0
 
 
 def relay(near: socket.socket, address: str) -> None:

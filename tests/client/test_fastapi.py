@@ -10,7 +10,7 @@ from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
 
 from entitlements import AsyncEntitlementClient, Transaction
 from entitlements.fastapi import Gate, install
-from support.processes import ServerProcess
+from support.server_process import ServerProcess
 
 
 async def current_user(x_user: Annotated[str, Header()]) -> str:
@@ -114,7 +114,7 @@ async def test_a_denial_is_402_with_required_and_available(
     assert response.status_code == 402
     assert (body["required"], body["available"]) == (2, 1)
     assert (body["feature"], body["title"]) == ("full_distribution", "Not enough tokens")
-    denied = await aio_client.transaction(user, body["transaction_id"])
+    denied = await aio_client.get_transaction(user, body["transaction_id"])
     assert (denied.status, denied.event_id) == ("DENIED", "final")
 
 
@@ -136,7 +136,7 @@ async def test_the_same_idempotency_key_charges_once(
     for replayed in (False, True):
         response = await http.get("/events/final", headers=headers)
         assert response.json() == {"left": 0, "replayed": replayed}
-    assert (await aio_client.account(user)).balance == 0
+    assert (await aio_client.get_account(user)).balance == 0
 
 
 async def test_the_key_of_another_event_is_422(
@@ -163,8 +163,8 @@ async def test_an_endpoint_that_raises_costs_nothing(
     response = await http.get(f"/events/final/{path}", headers={"Idempotency-Key": "k-1"})
     assert response.status_code == status
     assert "secret" not in response.text
-    assert (await aio_client.account(user)).balance == 2
-    # Its key was given back and opens nothing: or a failed request would make the next one free.
+    assert (await aio_client.get_account(user)).balance == 2
+    # Its key was refunded and gives access to nothing, or a failed request would make the next one free.
     again = await http.get("/events/final", headers={"Idempotency-Key": "k-1"})
     assert again.status_code == 409
     assert problem(again)["type"] == "urn:entitlements:charge-refunded"
@@ -178,7 +178,7 @@ async def test_a_bad_retry_does_not_make_the_first_answer_free(
     headers = {"Idempotency-Key": "k-1"}
     assert (await http.get("/events/final/samples?samples=9", headers=headers)).json() == 9
     assert (await http.get("/events/final/samples?samples=x", headers=headers)).status_code == 422
-    assert (await aio_client.account(user)).balance == 0
+    assert (await aio_client.get_account(user)).balance == 0
     assert (await http.get("/events/final/samples?samples=9", headers=headers)).json() == 9
 
 
@@ -209,7 +209,7 @@ async def test_what_fails_after_the_response_is_paid(
     """The analysis was delivered."""
     await aio_client.top_up(user, 2)
     assert (await http.get("/events/final/background")).json() == 0
-    assert (await aio_client.account(user)).balance == 0
+    assert (await aio_client.get_account(user)).balance == 0
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ async def test_a_mistake_on_this_side_is_500_and_in_the_log(
     response = await http.get("/unknown-feature")
     assert response.status_code == 500
     assert "crystal_ball" not in response.text
-    assert problem(response)["title"] == "This analysis cannot be opened"
+    assert problem(response)["title"] == "This analysis is not available"
     assert "crystal_ball" in caplog.text
 
 

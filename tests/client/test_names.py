@@ -1,14 +1,16 @@
 """What the package exports, that its types hold outside of it, and how little it imports."""
 
+import inspect
 import re
 import subprocess
 import sys
 from importlib.metadata import requires
 from pathlib import Path
 
-import entitlements
+import pytest
 
-ROOT = Path(__file__).parents[2]
+import entitlements
+from entitlements.v1 import entitlement_service_pb2
 
 
 def test_the_exported_names_are_these() -> None:
@@ -17,11 +19,10 @@ def test_the_exported_names_are_these() -> None:
         "Access",
         "AccessDeniedError",
         "Account",
-        "AsyncCharge",
         "AsyncEntitlementClient",
+        "AsyncPurchase",
         "BalanceLimitExceededError",
         "CallerRefusedError",
-        "Charge",
         "ChargeRefundedError",
         "ConsumeRequest",
         "EntitlementClient",
@@ -31,6 +32,7 @@ def test_the_exported_names_are_these() -> None:
         "IdempotencyKeyReusedError",
         "InvalidRequestError",
         "NotRefundableError",
+        "Purchase",
         "RateLimitedError",
         "RefundExceedsChargeError",
         "ServiceError",
@@ -77,6 +79,31 @@ def test_both_clients_have_the_same_methods() -> None:
         assert arguments[0] == arguments[1]
 
 
+def test_the_methods_are_named_after_the_rpcs() -> None:
+    """Each RPC has its method, under its own name in snake case."""
+    service = entitlement_service_pb2.DESCRIPTOR.services_by_name["EntitlementService"]
+    rpcs = {re.sub(r"(?<!^)([A-Z])", r"_\1", each.name).lower() for each in service.methods}
+    names = {name for name in vars(entitlements.EntitlementClient) if not name.startswith("_")}
+    helpers = {"check_feature_access", "close", "from_channel", "require_tokens"}
+    assert names == rpcs | helpers
+
+
+@pytest.mark.parametrize(
+    "client", [entitlements.EntitlementClient, entitlements.AsyncEntitlementClient]
+)
+def test_every_method_documents_arguments_result_and_errors(client: type) -> None:
+    """Under the headings that people look for, and each argument by name."""
+    for name, method in vars(client).items():
+        if name.startswith("_") or name == "close":
+            continue
+        text = method.__doc__ or ""
+        function = getattr(method, "__func__", method)
+        for argument in list(inspect.signature(function).parameters)[1:]:
+            assert f"\n            {argument}: " in text, (name, argument)
+        assert "\n        Returns:\n" in text or "\n        Yields:\n" in text, name
+        assert "\n        Raises:\n" in text, name
+
+
 def test_importing_it_imports_no_extra() -> None:
     """What only the command line, FastAPI or the server need stays out; so it is quick to import."""
     script = "import entitlements, sys; print(*sys.modules)"
@@ -97,13 +124,13 @@ USER_SCRIPT = """
 from typing import assert_type
 from collections.abc import AsyncIterator, Iterator
 from entitlements import (
-    AccessDeniedError, AsyncEntitlementClient, Charge, ConsumeRequest, EntitlementClient,
+    AccessDeniedError, AsyncEntitlementClient, Purchase, ConsumeRequest, EntitlementClient,
     EntitlementError, FeatureTier, Transaction, TransactionKind,
 )
 
 def blocking(client: EntitlementClient) -> None:
     assert_type(client.check_feature_access("ada", "anything"), bool)
-    assert_type(client.require_tokens(user_id="ada", feature=FeatureTier.HEADLINE_PICK), Charge)
+    assert_type(client.require_tokens(user_id="ada", feature=FeatureTier.HEADLINE_PICK), Purchase)
     with client.require_tokens(user_id="ada", feature="x", idempotency_key="k") as tx:
         transaction: Transaction = tx
         assert_type(tx.balance_after, int)
@@ -112,19 +139,20 @@ def blocking(client: EntitlementClient) -> None:
         client.consume("ada", "x")
     except AccessDeniedError as denied:
         assert_type(denied.required - denied.available, int)
-    for result in client.consume_many([ConsumeRequest("ada", "x")]):
+    for result in client.batch_consume([ConsumeRequest("ada", "x")]):
         assert_type(result, Transaction | EntitlementError)
-    assert_type(client.transactions("ada"), Iterator[Transaction])
+    assert_type(client.list_transactions("ada"), Iterator[Transaction])
 
 async def asynchronous(client: AsyncEntitlementClient) -> None:
     assert_type(await client.require_tokens(user_id="ada", feature="x"), Transaction)
     async with client.require_tokens(user_id="ada", feature="x") as tx:
         assert_type(tx, Transaction)
-    assert_type(client.transactions("ada"), AsyncIterator[Transaction])
+    assert_type(client.list_transactions("ada"), AsyncIterator[Transaction])
     await client.consume("ada")  # type: ignore[call-arg]
 """
 
 
+@pytest.mark.slow
 def test_types_hold_under_mypy_strict_from_outside(tmp_path: Path) -> None:
     """A program of a user, elsewhere, with the installed package; the last line must be an error."""
     script = tmp_path / "program.py"

@@ -119,9 +119,9 @@ async def test_mutual_tls_and_token_reach_the_service(
         server_name="entitlements.internal",
     )
     with EntitlementClient(address, tls=tls, token="s3cret") as client:
-        assert client.features() == ()
+        assert client.list_features() == ()
     async with AsyncEntitlementClient(address, tls=tls, token="s3cret") as aio_client:
-        assert await aio_client.features() == ()
+        assert await aio_client.list_features() == ()
     assert handler.seen == [("Bearer s3cret", [b"analytics-api"])] * 2
 
 
@@ -142,5 +142,5 @@ def test_a_service_that_cannot_be_trusted_gets_nothing(
         EntitlementClient(address, tls=tls, token="s3cret", deadline_s=1) as client,
         pytest.raises(ServiceUnavailableError),
     ):
-        client.features()
+        client.list_features()
     assert handler.seen == []

@@ -9,17 +9,18 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
 
 from entitlements import EntitlementClient, TransactionKind
-from support.processes import START_SECONDS, ServerProcess
+from support.repository import EXAMPLES
+from support.server_process import ServerProcess
+from support.waiting import PATIENCE_S
 from support.wire import Wire
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
 DISTRIBUTION = "/events/harbour-final/distribution"
 
 
@@ -39,7 +40,7 @@ def running(*options: str) -> Iterator[str]:
     try:
         assert process.stdout is not None
         printed = ""
-        too_late = threading.Timer(START_SECONDS, process.kill)
+        too_late = threading.Timer(PATIENCE_S, process.kill)
         too_late.start()
         for line in process.stdout:
             printed += line
@@ -51,7 +52,7 @@ def running(*options: str) -> Iterator[str]:
     finally:
         # As Ctrl-C in a terminal: everyone in the foreground gets it.
         os.killpg(process.pid, signal.SIGINT)
-        _, errors = process.communicate(timeout=START_SECONDS)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert "Traceback" not in errors
 
 
@@ -64,10 +65,9 @@ def url(printed: str) -> str:
 class Example:
     """One service process, and the API as a process in front of it, over a wire."""
 
-    def __init__(self, store: str) -> None:
-        self.store = store
-        self.service = ServerProcess("--store", store)
-        self.wire = Wire(self.service.address)
+    def __init__(self, service: ServerProcess, wire: Wire) -> None:
+        self.service = service
+        self.wire = wire
 
     @property
     def client(self) -> EntitlementClient:
@@ -77,10 +77,9 @@ class Example:
 
 @pytest.fixture(scope="module")
 def example(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Example]:
-    example = Example(f"sqlite://{tmp_path_factory.mktemp('ledger')}/ledger.sqlite")
-    yield example
-    example.wire.close()
-    example.service.kill()
+    store = f"sqlite://{tmp_path_factory.mktemp('ledger')}/ledger.sqlite"
+    with ServerProcess("--store", store) as service, closing(Wire(service.address)) as wire:
+        yield Example(service, wire)
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +127,7 @@ def test_the_same_key_twice_charges_once(example: Example, http: httpx.Client, u
         first, again = (http.get(DISTRIBUTION, headers=headers) for _ in range(2))
         assert first.json() == again.json()
         assert first.status_code == again.status_code == 200
-        assert client.account(user).balance == 1
+        assert client.get_account(user).balance == 1
 
 
 def test_an_endpoint_that_raises_leaves_the_balance_as_it_was(
@@ -140,8 +139,8 @@ def test_an_endpoint_that_raises_leaves_the_balance_as_it_was(
         response = http.get("/events/unrated-debut/extremes")
         assert response.status_code == 500
         assert response.json()["title"] == "The analysis failed"
-        assert client.account(user).balance == 3
-        kinds = [each.kind for each in client.transactions(user)]
+        assert client.get_account(user).balance == 3
+        kinds = [each.kind for each in client.list_transactions(user)]
         assert kinds == [TransactionKind.REFUND, TransactionKind.CONSUME, TransactionKind.TOP_UP]
 
 
@@ -154,7 +153,7 @@ def test_a_wrong_event_is_refused_before_any_charge(
         assert http.get("/events/nobody-knows/deep-dive").status_code == 404
         assert http.get("/comparison?event_id=harbour-final").status_code == 422
         assert http.get("/comparison" + "?event_id=harbour-final&event_id=x").status_code == 404
-        assert client.account(user).transaction_count == 1
+        assert client.get_account(user).transaction_count == 1
 
 
 def test_the_five_features_cost_what_the_catalogue_says(
@@ -171,12 +170,13 @@ def test_the_five_features_cost_what_the_catalogue_says(
     with example.client as client:
         client.top_up(user, 13)
         assert [http.get(path).status_code for path in paths] == [200] * 5
-        charges = list(client.transactions(user, kind=TransactionKind.CONSUME))[::-1]
+        charges = list(client.list_transactions(user, kind=TransactionKind.CONSUME))[::-1]
         assert [each.cost for each in charges] == [0, 2, 3, 3, 5]
         assert charges[3].event_id == "harbour-final+valley-opener"
         assert http.get("/tokens").json() == {"balance": 0, "open": ["headline_pick"]}
 
 
+@pytest.mark.slow
 async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
     example: Example, api: str, user: str
 ) -> None:
@@ -190,7 +190,7 @@ async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
             example.wire.hold_replies()
             request = asyncio.create_task(http.get(DISTRIBUTION))
             async with asyncio.timeout(60):
-                while client.account(user).balance:  # noqa: ASYNC110 - another process
+                while client.get_account(user).balance:  # noqa: ASYNC110 - another process
                     await asyncio.sleep(0.01)
             assert not request.done()
         example.service.kill()
@@ -201,15 +201,15 @@ async def test_a_service_killed_in_mid_request_is_503_and_later_one_charge(
         assert response.json()["idempotency_key"] == "k-1"
         assert "percentiles" not in response.text
 
-        example.service = ServerProcess("--store", example.store)
-        example.wire.behind = example.service.address
+        example.service.start()
         response = await http.get(DISTRIBUTION)
         assert response.status_code == 200
         with example.client as client:
-            assert client.account(user).balance == 0
-            assert len(list(client.transactions(user, kind=TransactionKind.CONSUME))) == 1
+            assert client.get_account(user).balance == 0
+            assert len(list(client.list_transactions(user, kind=TransactionKind.CONSUME))) == 1
 
 
+@pytest.mark.slow
 def test_one_command_runs_everything_and_prints_lines_that_work() -> None:
     """Each printed line, run in a shell, gives what the words above it say."""
     with running() as printed:
@@ -225,7 +225,7 @@ def test_one_command_runs_everything_and_prints_lines_that_work() -> None:
     assert '"status":402' in answers["Costs 2 tokens"]
     assert "topped up 20" in answers["Top up"]
     assert '"percentiles"' in answers["Charged"]
-    assert '"variance_split"' in answers["Where the uncertainty comes from"]
+    assert '"variance_split"' in answers["The sources of the uncertainty"]
     assert '"larger_share"' in answers["Several events side by side"]
     assert "incomplete" in answers["An analysis that fails costs nothing"]
     assert '"balance":10' in answers["What is left"]

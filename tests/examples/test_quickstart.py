@@ -2,15 +2,15 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
-from support.processes import ServerProcess
+from support.repository import EXAMPLES
+from support.server_process import ServerProcess
 
-QUICKSTART = Path(__file__).parents[2] / "examples" / "quickstart.py"
+QUICKSTART = EXAMPLES / "quickstart.py"
 
 
 def test_the_script_does_what_the_readme_says() -> None:
-    """Denied, topped up, charged once for two calls, and given back after a failure."""
+    """Denied, topped up, charged once for two calls, and refunded after a failure."""
     with ServerProcess() as service:
         script = QUICKSTART.read_text().replace("127.0.0.1:50051", service.address)
         run = subprocess.run(
@@ -23,6 +23,6 @@ def test_the_script_does_what_the_readme_says() -> None:
         "charged: 8",
         "retried: 8",
         "charged again: 6",
-        "given back: 8",
+        "refunded: 8",
     ]
     assert run.stderr == ""

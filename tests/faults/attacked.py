@@ -14,9 +14,10 @@ from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from entitlements_server.ledger.limits import MAX_KEY_BYTES, MAX_TEXT_BYTES
 from faults import attacks
+from faults.servers import ledger_in
 from support.certificates import Authority, ServerFiles
-from support.operating import Served
 from support.raw_http2 import Connection
+from support.server_process import ServerProcess
 
 TOKEN = "ent_honest"
 ROWS = 1000
@@ -26,16 +27,13 @@ _AT_ONCE = 100
 
 
 @contextmanager
-def serving(*options: str) -> Iterator[Served]:
+def serving(*options: str) -> Iterator[ServerProcess]:
     """A server on a new ledger, with the defaults that ship."""
-    with tempfile.TemporaryDirectory() as folder:
-        store = f"sqlite://{folder}/ledger.sqlite"
-        options = ("--listen", "127.0.0.1:0", "--store", store, *options)
-        server = Served(Path(folder), *options)
-        try:
-            yield server
-        finally:
-            server.close()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ServerProcess("--store", ledger_in(Path(folder)), *options) as server,
+    ):
+        yield server
 
 
 @contextmanager
@@ -73,7 +71,7 @@ def exit_seconds(kinds: tuple[str, ...], limit_s: float) -> float:
     with serving() as server, Connection(server.address) as stranger:
         assert attacks.unfinished_calls(stranger, kinds)
         begin = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
+        server.signal(signal.SIGTERM)
         while not stranger.closed and time.monotonic() < begin + limit_s:
             stranger.wait(lambda: False, 0.01)
         server.process.wait(max(begin + limit_s - time.monotonic(), 0.01))
@@ -95,8 +93,8 @@ def fill(address: str) -> bytes:
         ]
         for first in range(0, ROWS, _AT_ONCE):
             made = [stub.TopUp.future(each) for each in requests[first : first + _AT_ONCE]]
-            for call in made:
-                call.result()
+            for top_up in made:
+                top_up.result()
         request = pb.ListTransactionsRequest(user_id="ada", page_size=ROWS)
         # What such an answer takes for a moment, the allocator keeps.
         for call in [stub.ListTransactions.future(request) for _ in range(4)]:

@@ -15,6 +15,7 @@ import apsw
 
 from entitlements_server import engine
 from entitlements_server.api import reporter, status
+from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger import decide as rules
 from entitlements_server.ledger import state
 from entitlements_server.ledger.catalogue import Access
@@ -171,7 +172,7 @@ def _refused_yet_charged(change: Patch) -> None:
     async def submit_anyway(self: Any, commands: Any, deadline: float | None = None) -> Any:
         try:
             return await submit(self, commands, deadline)
-        except engine.OverloadedError:
+        except OverloadedError:
             task = asyncio.ensure_future(self._store.commit(commands, self._rule()))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             tasks.append(task)

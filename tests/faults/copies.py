@@ -25,6 +25,7 @@ from faults.disk import Disk
 from faults.engine_client import histories
 from faults.figures import Advance, Report, silent
 from faults.records import Line
+from support.repository import TESTS
 
 USERS = 120
 CHARGES = 25
@@ -87,7 +88,7 @@ def _calls(source: Path, root: Path) -> int:
 def _copy_and_kill(source: Path, target: Path, call: int) -> bool:
     child = subprocess.run(
         [sys.executable, "-m", "faults.copying", str(source), str(target), str(call)],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         check=False,
         timeout=120,
     )

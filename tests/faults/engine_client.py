@@ -3,8 +3,8 @@
 import asyncio
 from random import Random
 
-from entitlements_server.api.status import CODES
-from entitlements_server.engine import Engine, OverloadedError
+from entitlements_server.engine import Engine
+from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
 from entitlements_server.stores.interface import Store, StoreUnavailableError
 from faults.records import (
@@ -46,9 +46,9 @@ def told(outcome: Outcome) -> Answer:
     if isinstance(outcome, Rejected):
         error = outcome.error
         transaction_id = ""
-        if CODES[type(error)][1] == "INSUFFICIENT_TOKENS":
+        if error.reason == "INSUFFICIENT_TOKENS":
             transaction_id = error.metadata["transaction_id"]
-        return Refusal(CODES[type(error)][1], transaction_id)
+        return Refusal(error.reason, transaction_id)
     if denial(outcome.transaction):
         return Refusal("INSUFFICIENT_TOKENS", outcome.transaction.transaction_id)
     return Charged(Line.of(outcome.transaction), isinstance(outcome, Replayed))

@@ -19,8 +19,9 @@ from faults.figures import Advance, Report, silent
 from faults.judge import judge
 from faults.records import Charged, Record, Request
 from faults.requests import Requests
-from faults.servers import CHANNEL_OPTIONS, Server
+from faults.servers import CHANNEL_OPTIONS, ledger_in
 from faults.wire import BrokenPromiseError, read_histories, send, send_together
+from support.server_process import ServerProcess
 
 OPERATIONS = 10_000
 USERS = 20
@@ -43,9 +44,8 @@ def check(
     asked = acknowledged = unanswered = runs = 0
     for seed in range(size):
         with tempfile.TemporaryDirectory() as folder:
-            store = f"sqlite://{folder}/ledger.sqlite"
-            options = ("--store", store, "--max-queued", "8")
-            run = Run(seed, Server(Path(folder), *options, breaking=breaking), operations, kills)
+            options = ("--store", ledger_in(Path(folder)), "--max-queued", "8")
+            run = Run(seed, ServerProcess(*options, breaking=breaking), operations, kills)
             problems = asyncio.run(run.problems())
         runs += 1
         report.problems += [f"run {seed}: {problem}" for problem in problems]
@@ -92,7 +92,7 @@ class Run:
     def __init__(
         self,
         seed: int,
-        server: Server,
+        server: ServerProcess,
         operations: int,
         strikes: int,
         *,
@@ -112,7 +112,6 @@ class Run:
     async def problems(self) -> list[str]:
         """Run, and hold what was answered against the ledger: every violation as a sentence."""
         with self.server:
-            await asyncio.to_thread(self.server.start)
             self.up.set()
             async with grpc.aio.insecure_channel(self.server.address, CHANNEL_OPTIONS) as channel:
                 self.stub = EntitlementServiceStub(channel)

@@ -24,8 +24,9 @@ from grpc_reflection.v1alpha import reflection_pb2
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from faults.figures import Advance, Report, silent
-from faults.servers import CHANNEL_OPTIONS, Server
+from faults.servers import CHANNEL_OPTIONS, ledger_in
 from support.rpc import raw, raw_stream, raw_streams
+from support.server_process import ServerProcess
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EntitlementService"]
 HEALTH = "/grpc.health.v1.Health/"
@@ -57,16 +58,14 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
 class _Run:
     def __init__(self, random: Random, folder: Path, breaking: str) -> None:
         self.random = random
-        self.server = Server(folder, breaking=breaking)
+        self.server = ServerProcess("--store", ledger_in(folder), breaking=breaking)
         self.codes: Counter[str] = Counter()
         self.report = Report()
 
     async def go(self, size: int, advance: Advance) -> Report:
         report = self.report
         with self.server:
-            await asyncio.to_thread(self.server.start)
-            assert self.server.process is not None
-            process = psutil.Process(self.server.process.pid)
+            process = psutil.Process(self.server.pid)
             memory = []
             for number in range(PASSES):
                 async with grpc.aio.insecure_channel(
@@ -77,7 +76,7 @@ class _Run:
                 await self._connections(size)
                 memory.append(process.memory_info().rss / 2**20)
                 advance(size * (number + 1) // PASSES - size * number // PASSES)
-            report.require(self.server.process.poll() is None, "the server has ended")
+            report.require(self.server.is_up, "the server has ended")
             async with grpc.aio.insecure_channel(self.server.address) as channel:
                 await raw(channel, HEALTH + "Check")(b"", timeout=30)
         unknown = self.codes["UNKNOWN"] + self.codes["INTERNAL"]

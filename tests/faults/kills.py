@@ -6,20 +6,26 @@ acknowledged has to be in the ledger under the same id, and every key exactly on
 
 import asyncio
 import itertools
-import subprocess
-import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from random import Random
+from typing import TYPE_CHECKING
 
 import grpc
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from faults.figures import Advance, Report, silent
-from faults.servers import CHANNEL_OPTIONS, Server
+from faults.servers import CHANNEL_OPTIONS, ledger_in
 from faults.wire import read_histories
+from support.server_process import ServerProcess, run
+from support.waiting import PATIENCE_S
+
+if TYPE_CHECKING:
+    # Known to type checkers only: at run time both clients have one class.
+    from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceAsyncStub
 
 USERS = [f"user-{number}" for number in range(50)]
 TOKENS = 10**12
@@ -42,8 +48,8 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
 class _Run:
     def __init__(self, random: Random, folder: Path, breaking: str) -> None:
         self.random = random
-        self.ledger = folder / "ledger.sqlite"
-        self.server = Server(folder, "--store", f"sqlite://{self.ledger}", breaking=breaking)
+        self.store = ledger_in(folder)
+        self.server = ServerProcess("--store", self.store, breaking=breaking)
         self.verified = False
         self.acknowledged: dict[str, str] = {}
         self.unsettled: list[pb.BatchConsumeRequest] = []
@@ -54,11 +60,10 @@ class _Run:
 
     async def go(self, kills: int, advance: Advance, report: Report) -> None:
         with self.server:
-            await asyncio.to_thread(self.server.start)
             await self._top_up()
             for _ in range(kills):
                 await self._load_until_killed()
-                self.ready.append(await asyncio.to_thread(self.server.start))
+                self.ready.append(await asyncio.to_thread(self._start_again))
                 await self._settle()
                 advance(1)
             await self._compare()
@@ -76,6 +81,15 @@ class _Run:
     def _channel(self) -> grpc.aio.Channel:
         return grpc.aio.insecure_channel(self.server.address, CHANNEL_OPTIONS)
 
+    def _start_again(self) -> float:
+        """Start the server; returns after how many seconds it has answered a call."""
+        begin = time.monotonic()
+        self.server.start()
+        with grpc.insecure_channel(self.server.address, CHANNEL_OPTIONS) as channel:
+            stub = EntitlementServiceStub(channel)
+            stub.ListFeatures(pb.ListFeaturesRequest(), timeout=PATIENCE_S, wait_for_ready=True)
+        return time.monotonic() - begin
+
     async def _top_up(self) -> None:
         async with self._channel() as channel:
             stub = EntitlementServiceStub(channel)
@@ -85,7 +99,7 @@ class _Run:
     async def _load_until_killed(self) -> None:
         enough = len(self.acknowledged) + self.random.randint(*BETWEEN_KILLS)
 
-        async def call(stub: EntitlementServiceStub) -> None:
+        async def call(stub: "EntitlementServiceAsyncStub") -> None:
             while self.server.is_up:
                 answered = await self._send(stub, self._batch())
                 # A new channel may begin with what gRPC remembers of the killed server.
@@ -110,7 +124,9 @@ class _Run:
         self.keys_sent += BATCH
         return pb.BatchConsumeRequest(requests=charges)
 
-    async def _send(self, stub: EntitlementServiceStub, batch: pb.BatchConsumeRequest) -> bool:
+    async def _send(
+        self, stub: "EntitlementServiceAsyncStub", batch: pb.BatchConsumeRequest
+    ) -> bool:
         try:
             response = await stub.BatchConsume(batch)
         except grpc.aio.AioRpcError as error:
@@ -134,13 +150,7 @@ class _Run:
     def _verify(self) -> None:
         """Have the product's own audit look at what is left on the disk."""
         self.server.kill()
-        verify = Path(sys.executable).with_name("entitlements-server")
-        done = subprocess.run(
-            [verify, "verify", "--store", f"sqlite://{self.ledger}"],
-            check=False,
-            capture_output=True,
-            text=True,
-        )
+        done = run("verify", "--store", self.store)
         if done.returncode:
             self.problems.append(f"verify: {done.stdout}{done.stderr}")
         self.verified = not done.returncode

@@ -24,6 +24,7 @@ from entitlements_server.stores.sqlite.file_format import format_of
 from faults.disk import Disk
 from faults.figures import Advance, Report, silent
 from faults.migrating import STEPS, migrate
+from support.repository import TESTS
 
 ACCOUNTS = 300
 TABLES = {
@@ -83,7 +84,7 @@ def _calls(old: Path | None, root: Path) -> int:
 def _migrate_and_kill(path: Path, call: int, breaking: str) -> bool:
     child = subprocess.run(
         [sys.executable, "-m", "faults.migrating", str(path), str(call), breaking],
-        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
         check=False,
         timeout=60,
     )

@@ -5,18 +5,16 @@ once, in an order that fits what everyone saw. While Redis is away calls are lef
 """
 
 import asyncio
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 from faults.figures import Advance, Report, silent
 from faults.history import Run
-from faults.servers import Server
 from support.network import Network
 from support.redis import RedisClusterServers, RedisServer
+from support.server_process import ServerProcess
 
 OPERATIONS = 2000
 STRIKES = 3
@@ -51,9 +49,9 @@ def check(
         for fault, tally in tallies.items():
             if breaking and tally.violations:
                 continue
-            with tempfile.TemporaryDirectory() as folder, FAULTS[fault](Random(seed)) as redis:
+            with FAULTS[fault](Random(seed)) as redis:
                 url, strike = redis
-                server = Server(Path(folder), "--store", url, breaking=breaking)
+                server = ServerProcess("--store", url, breaking=breaking)
                 run = Run(seed, server, operations, strikes, strike=strike, pause_s=PAUSE_S)
                 problems = asyncio.run(run.problems())
             report.problems += [f"{fault}, run {seed}: {problem}" for problem in problems]

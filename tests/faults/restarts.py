@@ -13,7 +13,8 @@ from pathlib import Path
 
 from entitlements import AsyncEntitlementClient, EntitlementError
 from faults.figures import Advance, Report, silent
-from faults.servers import Server
+from faults.servers import ledger_in
+from support.server_process import ServerProcess
 
 CLIENTS = 8
 TOKENS = 10**9
@@ -40,7 +41,7 @@ def check(
 class _Run:
     def __init__(self, folder: Path, breaking: str, *, strict: bool) -> None:
         self.strict = strict
-        self.server = Server(folder, breaking=breaking)
+        self.server = ServerProcess("--store", ledger_in(folder), breaking=breaking)
         self.breaking = breaking
         self.charged: list[str] = []
         self.served: set[int] = set()
@@ -52,7 +53,6 @@ class _Run:
     async def go(self, restarts: int, advance: Advance) -> Report:
         report = Report()
         with self.server:
-            await asyncio.to_thread(self.server.start)
             async with self._client() as client:
                 await client.top_up("ada", TOKENS)
             applications = [
@@ -71,7 +71,7 @@ class _Run:
             self.stopping = True
             await asyncio.gather(*applications)
             async with self._client() as client:
-                account = await client.account("ada")
+                account = await client.get_account("ada")
         seen = [problem for when, problem in self.failures if not self._is_excused(when)]
         kept = account.transaction_count - 1
         told = len(self.charged)

@@ -16,8 +16,9 @@ import psutil
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from faults.figures import Advance, Report, silent
-from faults.servers import CHANNEL_OPTIONS, Server
+from faults.servers import CHANNEL_OPTIONS, ledger_in
 from faults.volleys import Seen, Volleys
+from support.server_process import ServerProcess
 
 IN_FLIGHT = 128
 USERS = 10_000
@@ -53,7 +54,7 @@ def check(
 class _Run:
     def __init__(self, folder: Path, breaking: str) -> None:
         self.folder = folder
-        self.server = Server(folder, breaking=breaking)
+        self.server = ServerProcess("--store", ledger_in(folder), breaking=breaking)
         self.patient: Counter[str] = Counter()
         self.hurried: Counter[str] = Counter()
         self.given_up = self.given_up_warm = 0
@@ -62,7 +63,6 @@ class _Run:
 
     async def go(self, size: int, advance: Advance, growth: float, missed: float) -> Report:
         with self.server:
-            await asyncio.to_thread(self.server.start)
             users = max(min(USERS, size // 10), 1)
             await self._fund(users)
             await self._fire(Volleys(self.server.address, self.folder, users), size, advance)
@@ -101,8 +101,7 @@ class _Run:
         self.given_up += seen.given_up
 
     def _memory_mib(self) -> float:
-        assert self.server.process is not None
-        return psutil.Process(self.server.process.pid).memory_info().rss / 2**20
+        return psutil.Process(self.server.pid).memory_info().rss / 2**20
 
     def _report(self, size: int, growth: float, missed: float) -> Report:
         report = Report()

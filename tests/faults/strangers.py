@@ -97,7 +97,7 @@ def _unread_answers(report: Report, connections: int) -> None:
     name = f"A3, {connections} connections"
     with serving() as server:
         request = fill(server.address)
-        with Honest(server.address, rate=_LIGHT) as honest, Peak(server.process.pid) as peak:
+        with Honest(server.address, rate=_LIGHT) as honest, Peak(server.pid) as peak:
             honest.phase("attack")
             held = attacks.unread_answers(server.address, request, 1000, connections, 60)
             phase = honest.finish()["attack"]
@@ -111,7 +111,7 @@ def _silent_calls(report: Report) -> None:
     with (
         serving() as server,
         Honest(server.address, rate=_LIGHT) as honest,
-        Peak(server.process.pid) as peak,
+        Peak(server.pid) as peak,
     ):
         honest.phase("attack")
         held = attacks.silent_calls(server.address, 24_000, 40)
@@ -158,7 +158,7 @@ def _flood(report: Report, kind: Flood) -> None:
     with (
         serving() as server,
         Honest(server.address, rate=_MODERATE) as honest,
-        Peak(server.process.pid) as peak,
+        Peak(server.pid) as peak,
     ):
         honest.phase("alone")
         time.sleep(_FLOOD_S)

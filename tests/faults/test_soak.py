@@ -1,7 +1,7 @@
 """A soak far too short to show a small leak; it shows that the measuring works."""
 
 from faults.soak import check
-from support.processes import tool
+from support.programs import tool
 
 CALLS = 10_000
 GROWTH = 0.15

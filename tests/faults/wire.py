@@ -1,15 +1,18 @@
 """Requests of the record over gRPC, and what came back as answers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.rpc import error_details_pb2, status_pb2
 
 from entitlements.v1 import entitlement_service_pb2 as pb
-from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from entitlements_server.ledger.commands import Consume, Refund, SetBalance, TopUp
 from faults.records import Answer, Balance, Charged, Dropped, Line, ReadAccount, Refusal, Request
+
+if TYPE_CHECKING:
+    # Known to type checkers only: at run time both clients have one class.
+    from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceAsyncStub
 
 UNKNOWN = {"", "STORE_UNAVAILABLE"}
 """Reasons after which it is unknown what happened; none at all means that the network says it."""
@@ -56,7 +59,7 @@ def message(request: Request) -> tuple[str, Any]:
 
 
 async def send(
-    stub: EntitlementServiceStub, request: Request, limit_s: float | None = None
+    stub: "EntitlementServiceAsyncStub", request: Request, limit_s: float | None = None
 ) -> Answer | None:
     """Send one request; None when it is unknown what became of it."""
     method, body = message(request)
@@ -71,7 +74,7 @@ async def send(
 
 
 async def send_together(
-    stub: EntitlementServiceStub, requests: Sequence[Consume]
+    stub: "EntitlementServiceAsyncStub", requests: Sequence[Consume]
 ) -> list[Answer | None]:
     """Send charges as one BatchConsume."""
     body = pb.BatchConsumeRequest(requests=[message(one)[1] for one in requests])
@@ -109,7 +112,7 @@ def refusal(status: status_pb2.Status, code: str) -> Answer | None:
 
 
 async def read_histories(
-    stub: EntitlementServiceStub, users: Sequence[str]
+    stub: "EntitlementServiceAsyncStub", users: Sequence[str]
 ) -> dict[str, list[Line]]:
     """Read the whole history of each user, oldest first."""
     found = {}

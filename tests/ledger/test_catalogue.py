@@ -9,11 +9,11 @@ from entitlements_server.ledger.values import Account
 
 
 def feature(name: str, cost: int = 1, title: str = "Title") -> Feature:
-    return Feature(feature=name, cost=cost, title=title)
+    return Feature(feature_id=name, cost=cost, title=title)
 
 
 def test_the_five_costs_are_as_specified() -> None:
-    assert {feature.feature: feature.cost for feature in BUILT_IN.features} == {
+    assert {feature.feature_id: feature.cost for feature in BUILT_IN.features} == {
         "headline_pick": 0,
         "full_distribution": 2,
         "scenario_extremes": 3,
@@ -76,9 +76,19 @@ def test_a_cost_is_0_to_10_to_the_12(cost: int) -> None:
         feature("a", cost)
 
 
-@pytest.mark.parametrize("field", ["feature", "title", "description", "use_case"])
-def test_a_field_that_is_too_long_is_refused_by_name(field: str) -> None:
-    fields = {"feature": "a", "title": "t"} | {field: "x" * 501}
+@pytest.mark.parametrize(
+    ("field", "name"),
+    [
+        ("feature_id", "feature"),
+        ("title", "title"),
+        ("description", "description"),
+        ("use_case", "use_case"),
+    ],
+)
+def test_a_field_that_is_too_long_is_rejected_by_its_name_in_the_file(
+    field: str, name: str
+) -> None:
+    fields = {"feature_id": "a", "title": "t"} | {field: "x" * 501}
     with pytest.raises(InvalidFieldError) as caught:
         Feature(cost=1, **fields)
-    assert caught.value.field == field
+    assert caught.value.metadata["field"] == name

@@ -7,7 +7,7 @@ from entitlements_server.ledger.commands import Consume, SetBalance, TopUp
 from entitlements_server.ledger.decide import denial
 from entitlements_server.ledger.errors import IdempotencyKeyReusedError, UnknownFeatureError
 from entitlements_server.ledger.values import Account, Kind, Status
-from support.histories import NOW_US, Ledger, recorded, rejected, replayed
+from support.ledger import NOW_US, Ledger, recorded, rejected, replayed
 
 DEEP = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
 
@@ -143,7 +143,7 @@ def test_the_key_is_looked_at_before_the_feature() -> None:
     """A retry of a charge succeeds even when the catalogue has lost the feature since."""
     ledger = ledger_with(2)
     first = ledger.record(DEEP)
-    other = Catalogue((Feature(feature="other", cost=1, title=""),))
+    other = Catalogue((Feature(feature_id="other", cost=1, title=""),))
     assert replayed(ledger.do(DEEP, catalogue=other)) == first
 
 
@@ -166,7 +166,7 @@ def test_the_feature_is_looked_at_before_the_balance() -> None:
 def test_a_replay_keeps_the_price_of_then() -> None:
     ledger = ledger_with(10)
     first = ledger.record(DEEP)
-    dearer = Catalogue((Feature(feature="full_distribution", cost=9, title=""),))
+    dearer = Catalogue((Feature(feature_id="full_distribution", cost=9, title=""),))
     assert replayed(ledger.do(DEEP, catalogue=dearer)) == first
     again = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-2")
     assert recorded(ledger.do(again, catalogue=dearer)).status is Status.DENIED

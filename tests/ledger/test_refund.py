@@ -12,7 +12,7 @@ from entitlements_server.ledger.errors import (
 )
 from entitlements_server.ledger.limits import MAX_BALANCE
 from entitlements_server.ledger.values import Kind, Status, Transaction
-from support.histories import Ledger, rejected, replayed
+from support.ledger import Ledger, rejected, replayed
 
 
 @pytest.fixture

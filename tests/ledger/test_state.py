@@ -9,7 +9,7 @@ from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
 from entitlements_server.ledger.decide import Recorded, Rejected, Replayed
 from entitlements_server.ledger.state import ReadSet, State, append_all, decide_group
 from entitlements_server.ledger.values import Account, Kind, Status, Transaction
-from support.histories import Ledger, rule_at
+from support.ledger import Ledger, rule_at
 
 
 def test_each_command_of_a_group_is_decided_on_what_those_before_it_left_behind() -> None:

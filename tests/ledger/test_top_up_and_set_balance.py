@@ -6,7 +6,7 @@ from entitlements_server.ledger.commands import Command, SetBalance, TopUp
 from entitlements_server.ledger.errors import BalanceLimitExceededError, IdempotencyKeyReusedError
 from entitlements_server.ledger.limits import MAX_AMOUNT, MAX_BALANCE
 from entitlements_server.ledger.values import Kind, Status
-from support.histories import NOW_US, Ledger, figures, rejected, replayed
+from support.ledger import NOW_US, Ledger, figures, rejected, replayed
 
 
 def test_a_top_up_adds_to_an_account_that_need_not_exist() -> None:

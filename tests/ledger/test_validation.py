@@ -97,4 +97,4 @@ def test_a_balance_is_0_to_2_to_the_53_less_1(balance: int) -> None:
 def test_the_first_field_that_is_wrong_is_named() -> None:
     with pytest.raises(InvalidFieldError) as caught:
         Consume(user_id="", feature="")
-    assert caught.value.field == "user_id"
+    assert caught.value.metadata["field"] == "user_id"

@@ -6,7 +6,7 @@ import pytest
 from entitlements_server.ledger.commands import Consume, TopUp
 from entitlements_server.ledger.limits import MAX_BALANCE, MAX_ID_BYTES
 from entitlements_server.ledger.values import Transaction, sequence_of
-from support.histories import Ledger
+from support.ledger import Ledger
 
 
 @pytest.fixture

@@ -12,8 +12,8 @@ from entitlements_server.maintenance.copy import Copied, CopyError, copy
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import Store, StoreUnavailableError
 from entitlements_server.stores.memory import MemoryStore
-from support.commands import commit, consume, history, rule, stored, top_up
-from support.processes import command
+from support.ledger import commit, consume, recorded, rule_at, top_up, whole_history
+from support.programs import command
 from support.redis import RedisServer
 
 USERS = [f"user-{number}" for number in range(150)]
@@ -22,7 +22,7 @@ USERS = [f"user-{number}" for number in range(150)]
 async def fill(store: Store) -> None:
     """A ledger with a long history, many short ones, refunds and denials."""
     await commit(store, *(top_up(user, 5, "first") for user in USERS), consume("poor"))
-    charges = [stored(one) for one in await commit(store, *(consume(one, "k") for one in USERS))]
+    charges = [recorded(one) for one in await commit(store, *(consume(one, "k") for one in USERS))]
     await commit(
         store,
         *(
@@ -32,7 +32,7 @@ async def fill(store: Store) -> None:
     )
     many: list[Command] = [top_up("ada", 1)] * 1000
     for _ in range(3):
-        await store.commit(many, rule())
+        await store.commit(many, rule_at())
 
 
 async def contents(store: Store) -> dict[str, list[Transaction]]:
@@ -41,7 +41,7 @@ async def contents(store: Store) -> dict[str, list[Transaction]]:
     while True:
         page = await store.accounts(cursor, 1000)
         for account in page.accounts:
-            found[account.user_id] = await history(store, account.user_id)
+            found[account.user_id] = await whole_history(store, account.user_id)
         cursor = page.next_cursor
         if not cursor:
             return found
@@ -161,6 +161,7 @@ async def test_the_comparison_sees_a_single_changed_field(source: MemoryStore) -
         await copy(source, Forgetful(), resume=False)
 
 
+@pytest.mark.slow
 async def test_the_command_copies_to_redis_and_back(tmp_path: Path) -> None:
     """`entitlements-server copy` moves a ledger between engines and says what it proved."""
     first, last = f"sqlite://{tmp_path}/first.sqlite", f"sqlite://{tmp_path}/last.sqlite"
@@ -182,6 +183,7 @@ async def test_the_command_copies_to_redis_and_back(tmp_path: Path) -> None:
     await store.close()
 
 
+@pytest.mark.slow
 async def test_the_command_says_what_is_wrong_with_a_url(tmp_path: Path) -> None:
     """A store that cannot be opened ends it with status 1, and without its password."""
     failed = await run("--from", f"sqlite://{tmp_path}/l.sqlite", "--to", "redis://:secret@")

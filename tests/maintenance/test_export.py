@@ -1,5 +1,6 @@
 """The audit trail: complete, filtered, in order, and whole again after it was broken off."""
 
+import asyncio
 import csv
 import json
 import os
@@ -15,7 +16,7 @@ from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.maintenance.export import Export, ExportError
 from entitlements_server.maintenance.rows import COLUMNS, Filters
 from entitlements_server.stores.memory import MemoryStore
-from support.histories import rule_at
+from support.ledger import rule_at
 
 USERS = 2500
 
@@ -33,8 +34,7 @@ class BreakingStore(MemoryStore):
         return await super().history_after(user_id, after, limit)
 
 
-@pytest.fixture
-async def store() -> BreakingStore:
+async def filled() -> BreakingStore:
     store = BreakingStore()
 
     async def commit(time_us: int, *commands: Command) -> None:
@@ -47,6 +47,18 @@ async def store() -> BreakingStore:
             time_us, *(Consume(user_id=user, feature="full_distribution") for user in users)
         )
     return store
+
+
+@pytest.fixture(scope="module")
+def ledger() -> BreakingStore:
+    """Made once: nothing here writes to it."""
+    return asyncio.run(filled())
+
+
+@pytest.fixture
+def store(ledger: BreakingStore) -> BreakingStore:
+    ledger.left = None
+    return ledger
 
 
 def export(store: MemoryStore, file: Path, **fields: Any) -> Export:

@@ -13,7 +13,7 @@ from entitlements_server.stores.interface import Finding, Store
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite.check import check_file
-from support.histories import rule_at
+from support.ledger import rule_at
 
 
 async def fill(store: Store) -> None:

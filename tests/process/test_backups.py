@@ -3,12 +3,11 @@
 import asyncio
 from pathlib import Path
 
-import grpc
-
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
-from support.operating import run, served, until
-from support.processes import command
+from support.programs import command
+from support.server_process import run, served
+from support.waiting import until
 
 
 def charge(key: str) -> pb.ConsumeRequest:
@@ -24,10 +23,7 @@ async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_pa
     url = f"sqlite://{tmp_path}/ledger.sqlite"
     copy = tmp_path / "copy" / "ledger.sqlite"
     copy.parent.mkdir()
-    async with (
-        served(tmp_path, "--store", url) as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
+    async with served("--store", url) as (_, channel):
         stub = EntitlementServiceStub(channel)
         await stub.SetBalance(pb.SetBalanceRequest(user_id="ada", balance=10**9))
         # Past the first segment, so that part of the ledger is in tables and part in the commit log.
@@ -62,10 +58,7 @@ async def test_a_backup_under_load_holds_every_charge_acknowledged_before(tmp_pa
         assert "reading a copy" in verified.stderr
     restored = run("verify", "--store", f"sqlite://{copy}")
     assert restored.returncode == 0, restored.stdout
-    async with (
-        served(tmp_path, "--store", f"sqlite://{copy}") as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
+    async with served("--store", f"sqlite://{copy}") as (_, channel):
         stub = EntitlementServiceStub(channel)
         keys = list(before)
         for start in range(0, len(keys), 1000):

@@ -1,10 +1,12 @@
 """The commands that show settings and make tokens, and what is said of a wrong file."""
 
+import json
 import tomllib
 from hashlib import sha256
 from pathlib import Path
 
-from support.operating import callers, run
+from support.configuration import callers
+from support.server_process import ServerProcess, run
 
 
 def test_config_prints_what_is_in_force_and_where_it_comes_from(tmp_path: Path) -> None:
@@ -53,3 +55,33 @@ def test_a_wrong_configuration_file_is_one_sentence(tmp_path: Path) -> None:
     assert refused.stderr == (
         f"The value of 'max_queued' in {file} is wrong: should be greater than or equal to 1.\n"
     )
+
+
+def test_a_misspelt_variable_is_warned_of_by_name(tmp_path: Path) -> None:
+    """A ledger in memory instead of the one that was meant would go unnoticed."""
+    warned = run("config", ENTITLEMENTS_STOR="redis://user:hunter2@db/0")
+    assert warned.returncode == 0
+    assert warned.stderr == (
+        "The variable ENTITLEMENTS_STOR is no setting and has no effect:"
+        " `entitlements-server config` lists those there are.\n"
+    )
+    assert "hunter2" not in warned.stdout
+
+
+def test_a_server_logs_a_misspelt_variable_when_it_starts() -> None:
+    environment = {"ENTITLEMENTS_STOR": "redis://user:hunter2@db/0"}
+    with ServerProcess("--log-format", "json", **environment) as server:
+        events = [json.loads(line) for line in server.log.splitlines()]
+        (warning,) = [one for one in events if "ENTITLEMENTS_STOR" in one["event"]]
+        assert warning["level"] == "warning"
+        assert "hunter2" not in server.log
+
+
+async def test_settings_that_need_a_restart_are_named_at_sighup(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text("max_queued = 5\n" + callers(("web", "charger", "t")))
+    with ServerProcess("--config", str(file)) as server:
+        file.write_text('log_level = "info"\nmax_queued = 6\n' + callers(("web", "charger", "t")))
+        await server.reload("Settings have changed that take effect at a restart.")
+        (line,) = [line for line in server.log.splitlines() if "at a restart" in line]
+        assert "['max_queued']" in line

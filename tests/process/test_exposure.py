@@ -3,12 +3,13 @@
 import asyncio
 from pathlib import Path
 
-import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from support.certificates import Authority, ServerFiles
-from support.operating import PATIENCE_S, callers, run, served
+from support.configuration import callers
+from support.server_process import ServerProcess, run, served
+from support.waiting import PATIENCE_S
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.0.2.1", "example.org"])
@@ -44,15 +45,13 @@ async def test_with_both_or_when_it_is_meant_it_listens_anywhere(tmp_path: Path)
         f'tls_key = "{files.key}"\n' + callers(("web", "charger", "t"))
     )
     for options in (("--config", str(config)), ("--insecure",)):
-        async with served(tmp_path, *options, "--listen", "0.0.0.0:0") as server:
+        with ServerProcess(*options, listen="0.0.0.0:0") as server:
             assert server.address.startswith("0.0.0.0:")
             server.stop()
 
 
-async def test_a_request_that_is_no_utf8_is_answered_like_any_unknown_method(
-    tmp_path: Path,
-) -> None:
-    async with served(tmp_path) as server:
+async def test_a_request_that_is_no_utf8_is_answered_like_any_unknown_method() -> None:
+    async with served() as (server, channel):
         host, _, port = server.address.rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(http2_request(b"/\xff\xfe/x"))
@@ -63,10 +62,9 @@ async def test_a_request_that_is_no_utf8_is_answered_like_any_unknown_method(
             assert data
             answer += data
         writer.close()
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            health = health_pb2_grpc.HealthStub(channel)
-            reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
-            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+        health = health_pb2_grpc.HealthStub(channel)
+        reply = await health.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_S)
+        assert reply.status == health_pb2.HealthCheckResponse.SERVING
         server.stop()
 
 

@@ -19,10 +19,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entitlements import AccessDeniedError, EntitlementClient, FeatureTier
 from support.http2 import ACK, GOAWAY, PING, Frame, Http2Connection
-from support.processes import ServerProcess, tool
+from support.programs import tool
+from support.repository import ROOT, TESTS
+from support.server_process import ServerProcess
 
-ROOT = Path(__file__).parents[2]
-PEERS = ROOT / "tests" / "peers"
+PEERS = TESTS / "peers"
 # protoc and protobufjs find google/rpc there.
 PROTO_FOLDERS = (str(ROOT / "protos"), sysconfig.get_path("purelib"))
 
@@ -103,7 +104,7 @@ def test_ghz(server: ServerProcess) -> None:
     [message] = denied["errorDistribution"]
     assert "'ghz' has 1" in message
     with EntitlementClient(server.address) as client:
-        assert client.account("ghz").balance == 1
+        assert client.get_account("ghz").balance == 1
     watch = printed(*ghz, "--stream-call-count=1", "--call", WATCH, server.address)
     assert watch["statusCodeDistribution"] == {"Canceled": 1}  # By ghz, after one message.
 

@@ -1,7 +1,6 @@
 """The server as operators know it: a process, its file, its signals and its tools."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -15,8 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
-from support.processes import ServerProcess, command, tool
+from support.programs import tool
 from support.rpc import Api
+from support.server_process import ServerProcess, run, served
 
 
 @pytest.fixture
@@ -30,17 +30,6 @@ def server(store: str) -> Iterator[ServerProcess]:
         yield server
 
 
-def serve(*options: str) -> subprocess.CompletedProcess[str]:
-    """Run a server that is expected to refuse."""
-    return subprocess.run(
-        [command("entitlements-server"), "serve", *options],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
 def test_on_start_it_says_where_it_listens_which_store_and_what_to_try(
     server: ServerProcess, store: str
 ) -> None:
@@ -50,26 +39,22 @@ def test_on_start_it_says_where_it_listens_which_store_and_what_to_try(
 
 
 async def test_a_restart_keeps_everything(store: str) -> None:
-    with ServerProcess("--store", store) as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            api = Api(channel)
-            await api.TopUp(user_id="ada", amount=10)
-            charge = await api.Consume(
-                user_id="ada", feature="full_distribution", idempotency_key="k-1"
-            )
-            account = await api.GetAccount(user_id="ada")
-            history = await api.history("ada")
-        assert server.stop() == 0
-    with ServerProcess("--store", store) as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            api = Api(channel)
-            assert await api.GetAccount(user_id="ada") == account
-            assert await api.history("ada") == history
-            again = await api.Consume(
-                user_id="ada", feature="full_distribution", idempotency_key="k-1"
-            )
-            assert again.replayed
-            assert again.transaction == charge.transaction
+    request = {"user_id": "ada", "feature": "full_distribution", "idempotency_key": "k-1"}
+    async with served("--store", store) as (server, channel):
+        api = Api(channel)
+        await api.TopUp(user_id="ada", amount=10)
+        charge = await api.Consume(**request)
+        account = await api.GetAccount(user_id="ada")
+        history = await api.history("ada")
+        await channel.close()
+        server.stop()
+    async with served("--store", store) as (_, channel):
+        api = Api(channel)
+        assert await api.GetAccount(user_id="ada") == account
+        assert await api.history("ada") == history
+        again = await api.Consume(**request)
+        assert again.replayed
+        assert again.transaction == charge.transaction
 
 
 async def test_sigterm_finishes_what_is_in_flight_and_ends_well(server: ServerProcess) -> None:
@@ -79,10 +64,10 @@ async def test_sigterm_finishes_what_is_in_flight_and_ends_well(server: ServerPr
         batches = [api.BatchConsume(requests=[free] * 1000) for _ in range(4)]
         # The first answer shows that the others are in flight.
         await batches[0]
-        os.kill(server.process.pid, signal.SIGTERM)
+        server.signal(signal.SIGTERM)
         for batch in batches:
             assert len((await batch).results) == 1000
-    assert server.stop() == 0
+    server.stop()
     assert "Stopping: finishing the calls in flight." in server.output
     assert server.output.endswith("Stopped.\n")
 
@@ -95,23 +80,23 @@ async def test_on_sigterm_health_says_not_serving(server: ServerProcess) -> None
             statuses.append(response.status)
             if response.status == health_pb2.HealthCheckResponse.NOT_SERVING:
                 break
-            os.kill(server.process.pid, signal.SIGTERM)
+            server.signal(signal.SIGTERM)
         watch.cancel()
     assert statuses[0] == health_pb2.HealthCheckResponse.SERVING
-    assert server.stop() == 0
+    server.stop()
 
 
 def test_a_second_server_on_the_same_file_is_refused_with_who_has_it(
     server: ServerProcess, store: str
 ) -> None:
-    refused = serve("--listen", "127.0.0.1:0", "--store", store)
+    refused = run("serve", "--listen", "127.0.0.1:0", "--store", store)
     assert refused.returncode == 1
-    assert f"is in use by process {server.process.pid}" in refused.stderr
+    assert f"is in use by process {server.pid}" in refused.stderr
     assert "name another file" in refused.stderr
 
 
 def test_a_second_server_on_the_same_port_is_refused(server: ServerProcess) -> None:
-    refused = serve("--listen", server.address, "--store", "memory://")
+    refused = run("serve", "--listen", server.address, "--store", "memory://")
     assert refused.returncode == 1
     assert f"The server cannot listen on {server.address}" in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -132,7 +117,7 @@ def test_a_second_server_on_the_same_port_is_refused(server: ServerProcess) -> N
 def test_a_wrong_option_is_answered_with_a_sentence_and_no_secret(
     options: list[str], words: str
 ) -> None:
-    refused = serve("--listen", "127.0.0.1:0", *options)
+    refused = run("serve", "--listen", "127.0.0.1:0", *options)
     assert refused.returncode == 1
     assert words in refused.stderr
     assert "Traceback" not in refused.stderr
@@ -143,15 +128,14 @@ async def test_sighup_reads_the_catalogue_again(tmp_path: Path) -> None:
     path = tmp_path / "catalogue.toml"
     text = '[[features]]\nfeature = "headline_pick"\ncost = {}\ntitle = "Headline"\n'
     path.write_text(text.format(0))
-    with ServerProcess("--catalogue", str(path)) as server:
-        async with grpc.aio.insecure_channel(server.address) as channel:
-            api = Api(channel)
-            before = (await api.ListFeatures()).catalogue_version
-            path.write_text(text.format(1))
-            server.process.send_signal(signal.SIGHUP)
-            while (features := await api.ListFeatures()).catalogue_version == before:
-                pass
-            assert features.features[0].cost == 1
+    async with served("--catalogue", str(path)) as (server, channel):
+        api = Api(channel)
+        before = (await api.ListFeatures()).catalogue_version
+        path.write_text(text.format(1))
+        server.signal(signal.SIGHUP)
+        while (features := await api.ListFeatures()).catalogue_version == before:
+            pass
+        assert features.features[0].cost == 1
 
 
 def test_sigkill_in_mid_load_loses_no_acknowledged_charge_and_charges_nothing_twice(

@@ -10,7 +10,9 @@ import grpc
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from support.certificates import Authority, ServerFiles
-from support.operating import PATIENCE_S, bearer, callers, code_of, served, until
+from support.configuration import bearer, callers
+from support.server_process import ServerProcess, served
+from support.waiting import PATIENCE_S, until
 
 
 async def test_certificates_are_rotated_under_load_without_a_failed_call(tmp_path: Path) -> None:
@@ -18,7 +20,7 @@ async def test_certificates_are_rotated_under_load_without_a_failed_call(tmp_pat
     authority = Authority()
     files = ServerFiles(tmp_path, authority)
     tls = ("--tls-certificate", str(files.certificate), "--tls-key", str(files.key))
-    async with served(tmp_path, *tls) as server:
+    with ServerProcess(*tls, listen="localhost:0") as server:
         trusted = grpc.ssl_channel_credentials(authority.pem)
         stopped = asyncio.Event()
         calls = 0
@@ -63,7 +65,7 @@ async def test_certificates_are_rotated_under_load_without_a_failed_call(tmp_pat
             await more()
         stopped.set()
         await asyncio.gather(*loads)
-        assert b"PRIVATE KEY" not in server.log_file.read_bytes()
+        assert "PRIVATE KEY" not in server.log
 
 
 async def shown(address: str) -> bytes:
@@ -83,15 +85,12 @@ async def shown(address: str) -> bytes:
 async def test_sighup_takes_new_callers_and_a_broken_file_leaves_the_old(tmp_path: Path) -> None:
     config = tmp_path / "server.toml"
     config.write_text(callers(("web", "funder", "one")))
-    async with (
-        served(tmp_path, "--config", str(config)) as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
+    async with served("--config", str(config)) as (server, channel):
         stub = EntitlementServiceStub(channel)
         request = pb.TopUpRequest(user_id="ada", amount=1)
 
         async def codes(*tokens: str) -> list[grpc.StatusCode]:
-            return [await code_of(stub.TopUp(request, metadata=bearer(one))) for one in tokens]
+            return [await stub.TopUp(request, metadata=bearer(one)).code() for one in tokens]
 
         ok, unknown = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED
         assert await codes("one", "two") == [ok, unknown]

@@ -5,12 +5,11 @@ import json
 import sys
 from pathlib import Path
 
-import grpc
-
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
-from support.operating import bearer, callers, run, served
+from support.configuration import bearer, callers
 from support.rpc import raw
+from support.server_process import run, served
 
 
 async def test_no_token_and_no_password_gets_out(tmp_path: Path) -> None:
@@ -22,10 +21,7 @@ async def test_no_token_and_no_password_gets_out(tmp_path: Path) -> None:
     url = f"redis://user:{password}@127.0.0.1:1/0?x=1"
     options = ("--log-level", "debug", "--log-calls", "--metrics-listen", "127.0.0.1:0")
     told = ""
-    async with (
-        served(tmp_path, "--config", str(config), *options) as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
+    async with served("--config", str(config), *options) as (server, channel):
         for metadata in (bearer(token), bearer(token + "x"), (("authorization", token),)):
             for path in ("/entitlements.v1.EntitlementService/TopUp", "/x", f"/{token}"):
                 for request in (b"", b"\xff", pb.TopUpRequest(user_id="a").SerializeToString()):
@@ -56,11 +52,8 @@ async def get(url: str) -> str:
     return output.decode()
 
 
-async def test_the_id_made_up_for_a_failed_call_is_in_its_log_line(tmp_path: Path) -> None:
-    async with (
-        served(tmp_path, "--log-format", "json", "--log-calls") as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
+async def test_the_id_made_up_for_a_failed_call_is_in_its_log_line() -> None:
+    async with served("--log-format", "json", "--log-calls") as (server, channel):
         path = "/entitlements.v1.EntitlementService/TopUp"
         trailers = await raw(channel, path)(b"").trailing_metadata()
         server.stop()
@@ -69,11 +62,8 @@ async def test_the_id_made_up_for_a_failed_call_is_in_its_log_line(tmp_path: Pat
     assert line["request_id"] == trailers["x-request-id"] != ""
 
 
-async def test_log_lines_are_json_and_carry_the_request_id(tmp_path: Path) -> None:
-    async with (
-        served(tmp_path, "--log-format", "json", "--log-calls") as server,
-        grpc.aio.insecure_channel(server.address) as channel,
-    ):
+async def test_log_lines_are_json_and_carry_the_request_id() -> None:
+    async with served("--log-format", "json", "--log-calls") as (server, channel):
         stub = EntitlementServiceStub(channel)
         await stub.TopUp(
             pb.TopUpRequest(user_id="ada", amount=1), metadata=(("x-request-id", "r-7"),)

@@ -37,7 +37,7 @@ def test_a_path_that_is_no_utf8_is_an_unknown_method_and_harms_no_call() -> None
     with serving() as server, Honest(server.address) as honest:
         outcomes = attacks.bad_paths(server.address, 100, 30)
         phases = honest.finish()
-        assert server.process.poll() is None
+        assert server.is_up
     assert outcomes == {"12": 100}
     assert not phases["warm-up"].failures
 
@@ -64,7 +64,7 @@ def test_on_sigterm_it_does_not_wait_for_calls_that_never_end(kinds: tuple[str, 
 def test_answers_that_nobody_reads_take_a_bounded_part_of_memory(connections: int) -> None:
     with serving() as server:
         request = fill(server.address)
-        with Honest(server.address, rate=RATE) as honest, Peak(server.process.pid) as peak:
+        with Honest(server.address, rate=RATE) as honest, Peak(server.pid) as peak:
             honest.phase("attack")
             held = attacks.unread_answers(server.address, request, 304, connections, 20)
             phase = honest.finish()["attack"]
@@ -78,7 +78,7 @@ def test_calls_whose_message_never_comes_are_ended_and_take_a_bounded_part_of_me
     with (
         serving() as server,
         Honest(server.address, rate=RATE) as honest,
-        Peak(server.process.pid) as peak,
+        Peak(server.pid) as peak,
     ):
         honest.phase("attack")
         held = attacks.silent_calls(server.address, 8000, 25)
@@ -106,10 +106,11 @@ def test_beside_a_flood_of_cheap_frames_honest_callers_are_served(kind: Flood) -
     with (
         serving() as server,
         Honest(server.address, rate=RATE) as honest,
-        Peak(server.process.pid) as peak,
+        Peak(server.pid) as peak,
     ):
         honest.phase("flood")
-        flooded = flood(server.address, kind, 3)
+        # One that is closed is over then, be it after a moment or, on a busy machine, later.
+        flooded = flood(server.address, kind, 30 if kind in CLOSED else 3)
         phase = honest.finish()["flood"]
     assert flooded.sent > 0
     assert flooded.closed or kind not in CLOSED

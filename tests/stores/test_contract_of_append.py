@@ -8,7 +8,7 @@ import pytest
 from entitlements_server.ledger.commands import Refund, TopUp
 from entitlements_server.ledger.values import Account
 from entitlements_server.stores.interface import Store
-from support.histories import (
+from support.ledger import (
     CHARGE,
     NOW_US,
     Ledger,

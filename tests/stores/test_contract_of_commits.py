@@ -10,7 +10,7 @@ from entitlements_server.ledger.commands import Command, Consume, Refund, SetBal
 from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed
 from entitlements_server.ledger.values import Account, Facts, Status
 from entitlements_server.stores.interface import Store
-from support.histories import (
+from support.ledger import (
     CHARGE,
     NOW_US,
     all_accounts,

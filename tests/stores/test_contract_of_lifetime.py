@@ -6,7 +6,8 @@ import pytest
 
 from entitlements_server.ledger.commands import Consume, Refund, SetBalance, TopUp
 from entitlements_server.stores.interface import Store
-from support.histories import (
+from support.kinds import Kind
+from support.ledger import (
     CHARGE,
     all_accounts,
     append_two_histories,
@@ -16,7 +17,6 @@ from support.histories import (
     top_ups,
     whole_history,
 )
-from support.kinds import Kind
 
 
 async def test_ping_returns_when_the_store_can_be_reached(store: Store) -> None:

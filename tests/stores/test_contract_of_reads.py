@@ -7,7 +7,7 @@ import pytest
 from entitlements_server.ledger.commands import Refund, TopUp
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.interface import AccountPage, Store
-from support.histories import (
+from support.ledger import (
     CHARGE,
     NOW_US,
     all_accounts,

@@ -25,8 +25,8 @@ from entitlements_server.stores.redis.store import RedisStore
 from entitlements_server.stores.redis.topology import Request
 from entitlements_server.stores.sqlite import SqliteStore
 from support.fields import TRANSACTION, UNUSUAL, names_of, sample
-from support.histories import NOW_US, all_accounts, commit, record, recorded, rule_at, top_ups
 from support.kinds import Kind as StoreKind
+from support.ledger import NOW_US, all_accounts, commit, record, recorded, rule_at, top_ups
 
 LAPSED = Kind(77)
 """A kind that only the tests have."""

@@ -5,7 +5,7 @@ import pytest
 from entitlements_server.ledger.commands import Consume, SetBalance, TopUp
 from entitlements_server.ledger.limits import MAX_AMOUNT, MAX_BALANCE
 from entitlements_server.stores.interface import Store
-from support.histories import (
+from support.ledger import (
     all_accounts,
     commit,
     figures,

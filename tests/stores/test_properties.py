@@ -25,8 +25,8 @@ from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.errors import IdempotencyKeyReusedError
 from entitlements_server.ledger.invariants import History
 from entitlements_server.ledger.values import Kind, Status, Transaction
-from support.histories import NOW_US, all_accounts, figures, rule_at, whole_history
 from support.kinds import Kind as StoreKind
+from support.ledger import NOW_US, all_accounts, figures, rule_at, whole_history
 
 PROFILES = {
     # Shrinking takes minutes where each step is a sync: that is for the other profile.
@@ -48,7 +48,7 @@ DRAFTS = st.tuples(
     st.sampled_from(["consume", "consume", "consume", "refund", "refund", "top up", "set"]),
     st.sampled_from(["ada", "bob", "123"]),
     st.sampled_from(["", "", "k-1", "k-2", "k-3"]),
-    st.sampled_from([*(feature.feature for feature in BUILT_IN.features), "crystal_ball"]),
+    st.sampled_from([*(feature.feature_id for feature in BUILT_IN.features), "crystal_ball"]),
     st.integers(0, 6),
     st.integers(0, 50),
 )
@@ -95,7 +95,7 @@ class Model:
         balance = self.balance(command.user_id)
         match command:
             case Consume():
-                costs = {feature.feature: feature.cost for feature in BUILT_IN.features}
+                costs = {feature.feature_id: feature.cost for feature in BUILT_IN.features}
                 cost = costs.get(command.feature)
                 return None if cost is None else -cost if cost <= balance else 0
             case TopUp():

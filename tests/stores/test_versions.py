@@ -23,7 +23,7 @@ from entitlements_server.stores.interface import (
 )
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.redis.schema import TAGS
-from support.histories import record
+from support.ledger import record
 from support.redis import RedisServer, flush
 
 MINT = {"flavour": "mint", "nickname": "Ada ☕"}
@@ -69,6 +69,7 @@ async def findings(store: Store) -> list[str]:
     return [str(finding) async for finding in verify(store)]
 
 
+@pytest.mark.slow
 async def test_what_a_newer_minor_version_added_survives_being_read_and_written_to_by_this_one(
     url: str,
 ) -> None:
@@ -94,6 +95,7 @@ async def test_what_a_newer_minor_version_added_survives_being_read_and_written_
     assert third == second
 
 
+@pytest.mark.slow
 async def test_this_version_does_not_copy_an_account_that_it_cannot_derive(url: str) -> None:
     newer("1.1", url, "write")
     target = MemoryStore()
@@ -106,6 +108,7 @@ async def test_this_version_does_not_copy_an_account_that_it_cannot_derive(url: 
     assert (await target.accounts("", 10)).accounts == []
 
 
+@pytest.mark.slow
 async def test_a_ledger_of_another_major_version_is_refused_with_a_sentence_and_left_alone(
     url: str,
 ) -> None:
@@ -118,6 +121,7 @@ async def test_a_ledger_of_another_major_version_is_refused_with_a_sentence_and_
     assert newer("2.0", url, "read") == upgraded
 
 
+@pytest.mark.slow
 async def test_a_server_that_runs_during_an_upgrade_does_not_write_over_what_it_cannot_read(
     one_server: RedisServer,
 ) -> None:
@@ -162,6 +166,7 @@ async def test_a_ledger_on_redis_from_before_the_first_release_is_refused_with_a
         ]
 
 
+@pytest.mark.slow
 async def test_an_older_server_does_not_lower_the_format_of_a_ledger(
     one_server: RedisServer,
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 
 from entitlements.v1 import entitlement_service_pb2 as pb
-from entitlements_server.callers import Caller, Role, token_hash
+from entitlements_server.config.callers import Caller, Role, token_hash
 from support.rpc import raw, raw_streams
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EntitlementService"]

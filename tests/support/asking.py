@@ -22,8 +22,8 @@ class Asking:
     async def history(self, user: str, **kwargs: Any) -> list[Transaction]:
         """The whole history, newest first."""
         if isinstance(self.client, EntitlementClient):
-            return list(self.client.transactions(user, **kwargs))
-        return [each async for each in self.client.transactions(user, **kwargs)]
+            return list(self.client.list_transactions(user, **kwargs))
+        return [each async for each in self.client.list_transactions(user, **kwargs)]
 
     async def gated(self, work: Callable[[Transaction], Any], **kwargs: Any) -> Any:
         """Run `work(tx)` inside of `with require_tokens`."""

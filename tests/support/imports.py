@@ -20,9 +20,10 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("transport",),
     ("instrumentation",),
     ("engine", "stores.sqlite", "stores.redis"),
-    ("settings",),
-    ("callers", "catalogue_file", "stores", "gc_tuning"),
-    ("ledger", "handover"),
+    ("stores",),
+    ("config",),
+    ("ledger",),
+    ("errors", "handover", "gc_tuning"),
 )
 """The rooms, top floor first. A room may import those of lower floors, and no others."""
 

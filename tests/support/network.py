@@ -4,7 +4,7 @@ import os
 import subprocess
 from typing import Self
 
-from support.processes import tool
+from support.programs import tool
 
 
 class Network:

@@ -15,7 +15,7 @@ from typing import Any, Self
 import redis
 
 from support.network import Network
-from support.processes import tool
+from support.programs import tool
 
 START_SECONDS = 30
 """How long a server may take to answer, before the test gives up."""

@@ -1,6 +1,6 @@
 """Calls over a real channel, and what their errors say."""
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,8 @@ from google.rpc import error_details_pb2, status_pb2
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from entitlements_server.app import running
-from entitlements_server.settings import Settings
+from entitlements_server.config.callers import Caller
+from entitlements_server.config.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -111,10 +112,10 @@ class Api:
 
 
 @asynccontextmanager
-async def serving(**settings: Any) -> AsyncIterator[Api]:
+async def serving(callers: Sequence[Caller] = (), **settings: Any) -> AsyncIterator[Api]:
     """A server in this process, on a free port, and a channel to it."""
     async with (
-        running(Settings(**{"listen": "127.0.0.1:0", **settings})) as server,
+        running(Settings(**{"listen": "127.0.0.1:0", **settings}), callers) as server,
         grpc.aio.insecure_channel(server.address) as channel,
     ):
         yield Api(channel)

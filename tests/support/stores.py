@@ -2,7 +2,11 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import TypeVar
 
+import pytest
+
+from entitlements_server import app
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.stores.memory import MemoryStore
@@ -37,3 +41,16 @@ class FailingStore(MemoryStore):
     async def ping(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+S = TypeVar("S", bound=MemoryStore)
+
+
+def used_by_servers(store: S, monkeypatch: pytest.MonkeyPatch) -> S:
+    """Have every server in this process open this store, whatever its settings say."""
+
+    async def open_store(_: str) -> S:
+        return store
+
+    monkeypatch.setattr(app, "open_store", open_store)
+    return store

@@ -15,10 +15,10 @@ import grpc
 
 from entitlements_server.ledger.values import Kind, Status, Transaction, sequence_of
 from entitlements_server.stores.factory import open_store
-from support.commands import history
-from support.processes import ServerProcess
+from support.ledger import whole_history
 from support.redis import RedisServer
 from support.rpc import Api
+from support.server_process import ServerProcess
 
 
 @asynccontextmanager
@@ -27,7 +27,7 @@ async def serving(url: str, count: int) -> AsyncIterator[list[Api]]:
     async with AsyncExitStack() as stack:
         apis = []
         for _ in range(count):
-            process = stack.enter_context(await asyncio.to_thread(ServerProcess, "--store", url))
+            process = stack.enter_context(ServerProcess("--store", url))
             channel = grpc.aio.insecure_channel(process.address)
             apis.append(Api(await stack.enter_async_context(channel)))
         yield apis
@@ -211,7 +211,7 @@ async def kill_and_count(
     store = await open_store(url)
     for number in range(8):
         user = user_of(number)
-        past = await history(store, user)
+        past = await whole_history(store, user)
         by_key.update(f"{user} {one.idempotency_key}" for one in past if _is_charge(one))
         assert [one.sequence for one in past] == list(range(1, len(past) + 1))
         assert (await store.account(user)).balance == sum(one.amount for one in past)

@@ -1,4 +1,4 @@
-"""A wire to a real service that a test can hold, cut and move."""
+"""A wire to a real service that a test can hold and cut."""
 
 import socket
 import threading
@@ -7,15 +7,14 @@ from contextlib import contextmanager
 
 
 class Wire:
-    """A TCP connection in between, whose replies can be held back and whose end can be moved.
+    """A TCP connection in between, whose replies can be held back.
 
     Attributes:
-        behind: Where new connections end.
         refuse: So many new connections are closed at once, as if nobody were there.
     """
 
     def __init__(self, address: str) -> None:
-        self.behind = address
+        self._server = address
         self.refuse = 0
         self._replies = threading.Event()
         self._replies.set()
@@ -51,7 +50,7 @@ class Wire:
                     self.refuse -= 1
                     near.close()
                     continue
-                host, _, port = self.behind.rpartition(":")
+                host, _, port = self._server.rpartition(":")
                 try:
                     far = socket.create_connection((host, int(port)))
                 except OSError:

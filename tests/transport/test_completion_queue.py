@@ -12,8 +12,8 @@ from structlog.testing import capture_logs
 from entitlements_server.transport import completion_queue, factory
 from entitlements_server.transport.options import Limits
 from support.echo import Echo, echoing
-from support.operating import until
 from support.rpc import raw, raw_streams
+from support.waiting import until
 
 KIND: Literal["completion-queue"] = "completion-queue"
 NO_WINDOW = (("grpc.http2.lookahead_bytes", 1024), ("grpc.http2.bdp_probe", 0))

@@ -6,7 +6,7 @@ import grpc
 
 from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.app import running
-from entitlements_server.settings import Settings
+from entitlements_server.config.settings import Settings
 from entitlements_server.transport.options import MAX_METADATA_BYTES, MAX_REQUEST_BYTES
 from support.rpc import Api, raw
 

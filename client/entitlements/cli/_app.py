@@ -1,4 +1,4 @@
-"""The commands. Each is one call of the API and bears its name."""
+"""The commands. Each makes one call of the API."""
 
 from itertools import islice
 from pathlib import Path
@@ -18,18 +18,16 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Tokens buy depth of analysis: ask who may see which feature, charge, refund and top up. "
-    "Exit status 0: done, 1: denied, 2: failed.",
+    help="Tokens buy depth of analysis. Check access, charge, refund and top up. "
+    "Exit status: 0 done, 1 denied, 2 failed.",
 )
 
-User = Annotated[str, typer.Argument(metavar="USER_ID", help="The user whose account it is.")]
+User = Annotated[str, typer.Argument(metavar="USER_ID", help="The user.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Key = Annotated[
     str | None,
-    typer.Option(
-        "--idempotency-key", help="Under the same key it is done once. Default: a new one."
-    ),
+    typer.Option("--idempotency-key", help="The same key is done once. Default: a new key."),
 ]
 
 
@@ -50,7 +48,7 @@ def connect(
         typer.Option(
             envvar="ENTITLEMENTS_ADDRESS",
             metavar="HOST:PORT",
-            help="Where the service is; several IP:PORT separated by commas share the calls.",
+            help="Address of the service. Several IP:PORT, separated by commas, are called in turn.",
         ),
     ] = "127.0.0.1:50051",
     token: Annotated[
@@ -58,27 +56,30 @@ def connect(
         typer.Option(
             envvar="ENTITLEMENTS_TOKEN",
             metavar="TOKEN",
-            help="Bearer token. The environment keeps it out of the process list.",
+            help="Bearer token. Set it in the environment to keep it out of the process list.",
         ),
     ] = None,
     tls: Annotated[
-        bool, typer.Option("--tls", help="Speak TLS, trusting the public authorities.")
+        bool, typer.Option("--tls", help="Use TLS and trust the public authorities.")
     ] = False,
     root_certificates: Annotated[
-        Path | None, _path("--root-certificates", "Speak TLS, trusting these (PEM).")
+        Path | None, _path("--root-certificates", "Use TLS and trust these (PEM).")
     ] = None,
     client_certificate: Annotated[
-        Path | None, _path("--client-certificate", "Own certificate, for mutual TLS (PEM).")
+        Path | None,
+        _path("--client-certificate", "Certificate of this program, for mutual TLS (PEM)."),
     ] = None,
     client_key: Annotated[
-        Path | None, _path("--client-key", "Private key of the own certificate (PEM).")
+        Path | None, _path("--client-key", "Private key of that certificate (PEM).")
     ] = None,
     deadline_s: Annotated[
         float,
-        typer.Option("--deadline", metavar="SECONDS", help="How long a call may take."),
+        typer.Option(
+            "--deadline", metavar="SECONDS", help="Longest time for a call, retries included."
+        ),
     ] = DEFAULT_DEADLINE_S,
 ) -> None:
-    """Keep how to reach the service for the command that follows."""
+    """Keep the options for the command that follows."""
     context.obj = Options(
         address=address,
         token=token,
@@ -96,14 +97,14 @@ def check(
     user_id: User,
     features: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[FEATURE]...", help="What for. None: the whole catalogue."),
+        typer.Argument(metavar="[FEATURE]...", help="The features. None: the whole catalogue."),
     ] = None,
     *,
     as_json: Json = False,
 ) -> None:
-    """Tell whether a user could be charged now. Exit status 1 if a named feature is denied."""
+    """Check whether a user could be charged now. Exit status 1 if a feature you name is denied."""
     with session(context, as_json=as_json) as client:
-        found = client.check_all(user_id, features or ())
+        found = client.batch_check_access(user_id, features or ())
         _show.accesses(user_id, found, as_json=as_json)
     if features and not all(each.allowed for each in found):
         raise typer.Exit(DENIED)
@@ -113,7 +114,7 @@ def check(
 def consume(
     context: typer.Context,
     user_id: User,
-    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="What to charge for.")],
+    feature: Annotated[str, typer.Argument(metavar="FEATURE", help="The feature to charge for.")],
     *,
     event_id: Annotated[str, typer.Option(help="The analysed event, for the history.")] = "",
     idempotency_key: Key = None,
@@ -130,17 +131,17 @@ def refund(
     context: typer.Context,
     user_id: User,
     transaction_id: Annotated[
-        str, typer.Argument(metavar="TRANSACTION_ID", help="The charge to give back.")
+        str, typer.Argument(metavar="TRANSACTION_ID", help="The charge to refund.")
     ],
     *,
     amount: Annotated[
-        int, typer.Option(min=0, max=10**12, help="How many tokens. 0: all that remain.")
+        int, typer.Option(min=0, max=10**12, help="Tokens to refund. 0: all that remain.")
     ] = 0,
     reason: Reason = "",
     idempotency_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Give back the tokens of one charge, whole or in part."""
+    """Refund a charge, whole or in part."""
     with session(context, as_json=as_json) as client:
         done = client.refund(
             user_id, transaction_id, amount, reason=reason, idempotency_key=idempotency_key
@@ -176,7 +177,7 @@ def set_balance(
     idempotency_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Set the balance of an account; the difference is recorded."""
+    """Set the balance of an account. The difference is recorded."""
     with session(context, as_json=as_json) as client:
         done = client.set_balance(user_id, balance, reason=reason, idempotency_key=idempotency_key)
         _show.transaction(done, as_json=as_json)
@@ -186,7 +187,7 @@ def set_balance(
 def balance(context: typer.Context, user_id: User, *, as_json: Json = False) -> None:
     """Show an account."""
     with session(context, as_json=as_json) as client:
-        _show.account(client.account(user_id), as_json=as_json)
+        _show.account(client.get_account(user_id), as_json=as_json)
 
 
 @app.command()
@@ -203,12 +204,12 @@ def history(
         Literal["SUCCESS", "DENIED"] | None,
         typer.Option(case_sensitive=False, help="Only of this status."),
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Most transactions to show.")] = 50,
     as_json: Json = False,
 ) -> None:
     """Show the transactions of a user, newest first."""
     with session(context, as_json=as_json) as client:
-        transactions = client.transactions(
+        transactions = client.list_transactions(
             user_id,
             feature=feature,
             kind=TransactionKind(kind) if kind else None,
@@ -222,4 +223,4 @@ def history(
 def features(context: typer.Context, *, as_json: Json = False) -> None:
     """Show the features and their costs."""
     with session(context, as_json=as_json) as client:
-        _show.features(client.features(), as_json=as_json)
+        _show.features(client.list_features(), as_json=as_json)

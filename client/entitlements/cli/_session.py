@@ -1,4 +1,4 @@
-"""From options to a client, and from its errors to an exit status."""
+"""From options to a client, and from errors to an exit status."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ FAILED = 2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to reach the service: what stands before the command."""
+    """How to reach the service: the options before the command."""
 
     address: str
     token: str | None = field(repr=False)
@@ -37,7 +37,7 @@ class Options:
         """Build the client.
 
         Raises:
-            ValueError: An option cannot be right.
+            ValueError: An option is not valid.
             OSError: A certificate file cannot be read.
         """
         given = (self.root_certificates, self.client_certificate, self.client_key)
@@ -55,10 +55,10 @@ class Options:
 
 @contextmanager
 def session(context: typer.Context, *, as_json: bool) -> Iterator[EntitlementClient]:
-    """Give a client, and turn what it raises into words and an exit status.
+    """Provide a client. Its errors become a message and an exit status.
 
     Raises:
-        typer.Exit: 1: denied, 2: failed.
+        typer.Exit: 1 denied, 2 failed.
     """
     options: Options = context.obj
     try:
@@ -84,6 +84,6 @@ def _sentence(error: EntitlementError, address: str) -> str:
     if isinstance(error, ServiceError):
         message = f"{message} The address is {address}."
         if error.idempotency_key:
-            # Whether it took effect is unknown; under this key it cannot take effect twice.
-            message = f"{message} To try again: --idempotency-key {error.idempotency_key}"
+            # It is not known whether it took effect. With this key it cannot take effect twice.
+            message = f"{message} To retry safely: --idempotency-key {error.idempotency_key}"
     return message

@@ -1,4 +1,4 @@
-"""What the commands print: tables and sentences for people, JSON for programs."""
+"""The output of the commands: tables and sentences for people, JSON for programs."""
 
 import json
 import sys
@@ -14,14 +14,14 @@ from rich.text import Text
 from entitlements import Access, Account, EntitlementError, Feature, Transaction
 
 _PIPE_COLUMNS = 200
-"""Width where there is no terminal: what is searched or stored should not be cut."""
+"""Width without a terminal, so that output that is searched or stored is not cut."""
 
 _NUMBERS = {"required", "available", "balance", "amount", "limit", "remaining"}
-"""What of an error's metadata, all of it text on the wire, is a number of tokens."""
+"""The metadata of errors that are numbers of tokens. On the wire all metadata is text."""
 
 
 def error(failure: EntitlementError, sentence: str, *, as_json: bool) -> None:
-    """Print why it was denied or failed: a sentence on stderr, or JSON on stdout."""
+    """Print why a call was denied or failed: a sentence on stderr, or JSON on stdout."""
     if not as_json:
         sys.stderr.write(f"{sentence}\n")
         return
@@ -43,7 +43,7 @@ def error(failure: EntitlementError, sentence: str, *, as_json: bool) -> None:
 
 
 def accesses(user_id: str, found: Sequence[Access], *, as_json: bool) -> None:
-    """Print what a user may see."""
+    """Print the access of a user."""
     if as_json:
         _json([asdict(each) for each in found])
         return
@@ -61,11 +61,11 @@ def transaction(done: Transaction, *, as_json: bool) -> None:
         return
     what = {
         "CONSUME": f"charged {-done.amount} for {done.feature}",
-        "REFUND": f"given back {done.amount} of {done.refunded_transaction_id}",
+        "REFUND": f"refunded {done.amount} of {done.refunded_transaction_id}",
         "TOP_UP": f"topped up {done.amount}",
         "ADJUSTMENT": f"balance set, changed by {done.amount:+}",
     }[done.kind]
-    again = " This was done before under the same key; nothing was done now." * done.replayed
+    again = " This was done before with the same key. Nothing was done now." * done.replayed
     _console().print(
         Text(
             f"{done.user_id}: {what}, balance {done.balance_before} → {done.balance_after} "
@@ -126,13 +126,13 @@ def features(found: Sequence[Feature], *, as_json: bool) -> None:
         _json([asdict(each) for each in found])
         return
     rows = [
-        (each.feature, each.cost, each.title, each.description, each.use_case) for each in found
+        (each.feature_id, each.cost, each.title, each.description, each.use_case) for each in found
     ]
     _table("Features", ("feature", "cost", "title", "description", "use case"), rows)
 
 
 def _json(value: Any) -> None:
-    # Times as RFC 3339, the only values here that JSON does not know.
+    # Times as RFC 3339. They are the only values here that JSON lacks.
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat))
     sys.stdout.write("\n")
 
@@ -144,7 +144,7 @@ def _table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[ob
         number = all(isinstance(row[index], int) for row in listed)
         table.add_column(column, justify="right" if number else "left", overflow="fold")
     for row in listed:
-        # As Text, so that square brackets in somebody's id are not read as a style.
+        # As Text, so that square brackets in an id are not read as a style.
         table.add_row(*(Text(str(value)) for value in row))
     _console().print(table)
 

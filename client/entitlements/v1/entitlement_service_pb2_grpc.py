@@ -27,12 +27,12 @@ if _version_not_supported:
 
 
 class EntitlementServiceStub:
-    """Tokens buy depth of analysis. Users hold tokens, features have a cost, and
-    this service answers whether a user may see a feature, charges for it exactly
-    once, gives tokens back and adds more. Every change is durable before it is
-    answered and stands in the user's history.
+    """Tokens buy depth of analysis. Users hold tokens and features have a cost. This
+    service checks whether a user may see a feature, charges for it exactly once,
+    refunds and tops up. Every change is durable before the response is sent, and is
+    part of the user's history.
 
-    Fields that recur have these ranges everywhere. `user_id`, `feature`,
+    These fields have the same ranges everywhere. `user_id`, `feature`,
     `event_id`, `transaction_id`: 1 to 128 bytes of printable UTF-8 without
     spaces. `idempotency_key`: 1 to 255 such bytes. `reason`: at most 500 bytes of
     printable UTF-8, spaces allowed.
@@ -42,8 +42,8 @@ class EntitlementServiceStub:
 
     Idempotency: a key belongs to one user and is bound by the first write that
     succeeds with it, for as long as that transaction exists. The same request
-    under the same key answers with the original transaction and `replayed`, and
-    records nothing. Another request under it fails with IDEMPOTENCY_KEY_REUSED.
+    with the same key returns the original transaction and `replayed`, and records
+    nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
     A denied or failed request binds nothing.
     """
 
@@ -111,12 +111,12 @@ class EntitlementServiceStub:
 
 
 class EntitlementServiceServicer:
-    """Tokens buy depth of analysis. Users hold tokens, features have a cost, and
-    this service answers whether a user may see a feature, charges for it exactly
-    once, gives tokens back and adds more. Every change is durable before it is
-    answered and stands in the user's history.
+    """Tokens buy depth of analysis. Users hold tokens and features have a cost. This
+    service checks whether a user may see a feature, charges for it exactly once,
+    refunds and tops up. Every change is durable before the response is sent, and is
+    part of the user's history.
 
-    Fields that recur have these ranges everywhere. `user_id`, `feature`,
+    These fields have the same ranges everywhere. `user_id`, `feature`,
     `event_id`, `transaction_id`: 1 to 128 bytes of printable UTF-8 without
     spaces. `idempotency_key`: 1 to 255 such bytes. `reason`: at most 500 bytes of
     printable UTF-8, spaces allowed.
@@ -126,14 +126,14 @@ class EntitlementServiceServicer:
 
     Idempotency: a key belongs to one user and is bound by the first write that
     succeeds with it, for as long as that transaction exists. The same request
-    under the same key answers with the original transaction and `replayed`, and
-    records nothing. Another request under it fails with IDEMPOTENCY_KEY_REUSED.
+    with the same key returns the original transaction and `replayed`, and records
+    nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
     A denied or failed request binds nothing.
     """
 
     def CheckAccess(self, request, context):
-        """Tells whether a user could be charged for a feature now. Reads only, so it
-        may be repeated freely, and sees every write acknowledged before it began.
+        """Returns whether a user could be charged for a feature now. Reads only, so it
+        may be repeated freely. It sees every write acknowledged before it began.
         Errors: INVALID_FIELD, UNKNOWN_FEATURE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -150,7 +150,7 @@ class EntitlementServiceServicer:
 
     def Consume(self, request, context):
         """Charges a user for one use of a feature at the catalogue's price.
-        Idempotent by key. Errors, in the order in which they are found:
+        Idempotent by key. Errors, in the order in which they are checked:
         INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INSUFFICIENT_TOKENS
         (the attempt is recorded as DENIED).
         """
@@ -160,8 +160,8 @@ class EntitlementServiceServicer:
 
     def BatchConsume(self, request, context):
         """Runs 1 to 1000 Consume requests, each on its own and in order: one that
-        fails does not stop those behind it. Idempotent by the keys of its requests.
-        Errors of the call itself: INVALID_FIELD. Errors of a request stand in its
+        fails does not stop those after it. Idempotent by the keys of its requests.
+        Errors of the call itself: INVALID_FIELD. Errors of a request are in its
         result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -169,10 +169,9 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Refund(self, request, context):
-        """Gives back the tokens of one successful charge, whole or in parts that add
-        up to at most the charge. Idempotent by key; and asking again for all of a
-        charge that is fully refunded answers with the refund that was made, and
-        `replayed`. Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+        """Refunds one successful charge, whole or in parts that add up to at most the
+        charge. Idempotent by key. A request for all of a charge that is fully
+        refunded returns that refund and `replayed`. Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
         TRANSACTION_NOT_FOUND, NOT_REFUNDABLE, REFUND_EXCEEDS_CHARGE,
         BALANCE_LIMIT_EXCEEDED.
         """
@@ -181,7 +180,7 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TopUp(self, request, context):
-        """Adds tokens to an account; the account need not exist. Idempotent by key.
+        """Adds tokens to an account. The account need not exist. Idempotent by key.
         Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
         BALANCE_LIMIT_EXCEEDED.
         """
@@ -190,7 +189,7 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetBalance(self, request, context):
-        """Sets the balance of an account to a value, and records the difference as an
+        """Sets the balance of an account, and records the difference as an
         ADJUSTMENT. Idempotent by key. Errors, in order: INVALID_FIELD,
         IDEMPOTENCY_KEY_REUSED.
         """
@@ -199,10 +198,10 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetAccount(self, request, context):
-        """Reads an account. One that nobody wrote to reads as zero. Errors:
+        """Reads an account. One without transactions has balance 0. Errors:
         INVALID_FIELD.
-        The resource itself is the response (AIP-131), so a caller reads `balance`
-        and not `account.balance`: hence the exception from the naming rule.
+        The response is the resource itself (AIP-131), so a caller reads `balance`
+        and not `account.balance`. Therefore the exception from the naming rule.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -212,7 +211,7 @@ class EntitlementServiceServicer:
     def GetTransaction(self, request, context):
         """Reads one transaction of a user. Errors: INVALID_FIELD,
         TRANSACTION_NOT_FOUND.
-        The resource itself is the response (AIP-131): hence the exception.
+        The response is the resource itself (AIP-131). Therefore the exception.
         buf:lint:ignore RPC_RESPONSE_STANDARD_NAME
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -220,8 +219,8 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListTransactions(self, request, context):
-        """Reads the history of a user, newest first, page by page. Reads only; pages
-        already read do not change while new transactions arrive. Errors:
+        """Reads the history of a user, newest first, page by page. Reads only. Pages
+        that were read do not change while new transactions arrive. Errors:
         INVALID_FIELD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -229,7 +228,7 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ListFeatures(self, request, context):
-        """Reads the catalogue that is in force.
+        """Reads the current catalogue.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -302,12 +301,12 @@ def add_EntitlementServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EntitlementService:
-    """Tokens buy depth of analysis. Users hold tokens, features have a cost, and
-    this service answers whether a user may see a feature, charges for it exactly
-    once, gives tokens back and adds more. Every change is durable before it is
-    answered and stands in the user's history.
+    """Tokens buy depth of analysis. Users hold tokens and features have a cost. This
+    service checks whether a user may see a feature, charges for it exactly once,
+    refunds and tops up. Every change is durable before the response is sent, and is
+    part of the user's history.
 
-    Fields that recur have these ranges everywhere. `user_id`, `feature`,
+    These fields have the same ranges everywhere. `user_id`, `feature`,
     `event_id`, `transaction_id`: 1 to 128 bytes of printable UTF-8 without
     spaces. `idempotency_key`: 1 to 255 such bytes. `reason`: at most 500 bytes of
     printable UTF-8, spaces allowed.
@@ -317,8 +316,8 @@ class EntitlementService:
 
     Idempotency: a key belongs to one user and is bound by the first write that
     succeeds with it, for as long as that transaction exists. The same request
-    under the same key answers with the original transaction and `replayed`, and
-    records nothing. Another request under it fails with IDEMPOTENCY_KEY_REUSED.
+    with the same key returns the original transaction and `replayed`, and records
+    nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
     A denied or failed request binds nothing.
     """
 

@@ -25,23 +25,23 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65ntitlements/v1/resources.proto\x12\x0f\x65ntitlements.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"^\n\x07\x46\x65\x61ture\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x03\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08use_case\x18\x05 \x01(\t\"O\n\x06\x41\x63\x63\x65ss\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x08\x12\x10\n\x08required\x18\x03 \x01(\x03\x12\x11\n\tavailable\x18\x04 \x01(\x03\"\xae\x01\n\x07\x41\x63\x63ount\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x03\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x65\x10y\"\xfb\x03\n\x0bTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .entitlements.v1.TransactionKind\x12\x32\n\x06status\x18\x05 \x01(\x0e\x32\".entitlements.v1.TransactionStatus\x12\x0f\n\x07\x66\x65\x61ture\x18\x06 \x01(\t\x12\x0c\n\x04\x63ost\x18\x07 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x08 \x01(\x03\x12\x16\n\x0e\x62\x61lance_before\x18\t \x01(\x03\x12\x15\n\rbalance_after\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x0c \x01(\t\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x1f\n\x17refunded_transaction_id\x18\x0f \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x10 \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x11 \x01(\t\x12\x31\n\rdecision_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x65\x10y*\xac\x01\n\x0fTransactionKind\x12 \n\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSACTION_KIND_CONSUME\x10\x01\x12\x1b\n\x17TRANSACTION_KIND_REFUND\x10\x02\x12\x1b\n\x17TRANSACTION_KIND_TOP_UP\x10\x03\x12\x1f\n\x1bTRANSACTION_KIND_ADJUSTMENT\x10\x04*v\n\x11TransactionStatus\x12\"\n\x1eTRANSACTION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSACTION_STATUS_SUCCESS\x10\x01\x12\x1d\n\x19TRANSACTION_STATUS_DENIED\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65ntitlements/v1/resources.proto\x12\x0f\x65ntitlements.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"a\n\x07\x46\x65\x61ture\x12\x12\n\nfeature_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x03\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08use_case\x18\x05 \x01(\t\"O\n\x06\x41\x63\x63\x65ss\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x08\x12\x10\n\x08required\x18\x03 \x01(\x03\x12\x11\n\tavailable\x18\x04 \x01(\x03\"\xae\x01\n\x07\x41\x63\x63ount\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x03\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x65\x10y\"\xfb\x03\n\x0bTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .entitlements.v1.TransactionKind\x12\x32\n\x06status\x18\x05 \x01(\x0e\x32\".entitlements.v1.TransactionStatus\x12\x0f\n\x07\x66\x65\x61ture\x18\x06 \x01(\t\x12\x0c\n\x04\x63ost\x18\x07 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x08 \x01(\x03\x12\x16\n\x0e\x62\x61lance_before\x18\t \x01(\x03\x12\x15\n\rbalance_after\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x0c \x01(\t\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x1f\n\x17refunded_transaction_id\x18\x0f \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x10 \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x11 \x01(\t\x12\x31\n\rdecision_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x65\x10y*\xac\x01\n\x0fTransactionKind\x12 \n\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSACTION_KIND_CONSUME\x10\x01\x12\x1b\n\x17TRANSACTION_KIND_REFUND\x10\x02\x12\x1b\n\x17TRANSACTION_KIND_TOP_UP\x10\x03\x12\x1f\n\x1bTRANSACTION_KIND_ADJUSTMENT\x10\x04*v\n\x11TransactionStatus\x12\"\n\x1eTRANSACTION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSACTION_STATUS_SUCCESS\x10\x01\x12\x1d\n\x19TRANSACTION_STATUS_DENIED\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'entitlements.v1.resources_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TRANSACTIONKIND']._serialized_start=950
-  _globals['_TRANSACTIONKIND']._serialized_end=1122
-  _globals['_TRANSACTIONSTATUS']._serialized_start=1124
-  _globals['_TRANSACTIONSTATUS']._serialized_end=1242
+  _globals['_TRANSACTIONKIND']._serialized_start=953
+  _globals['_TRANSACTIONKIND']._serialized_end=1125
+  _globals['_TRANSACTIONSTATUS']._serialized_start=1127
+  _globals['_TRANSACTIONSTATUS']._serialized_end=1245
   _globals['_FEATURE']._serialized_start=85
-  _globals['_FEATURE']._serialized_end=179
-  _globals['_ACCESS']._serialized_start=181
-  _globals['_ACCESS']._serialized_end=260
-  _globals['_ACCOUNT']._serialized_start=263
-  _globals['_ACCOUNT']._serialized_end=437
-  _globals['_TRANSACTION']._serialized_start=440
-  _globals['_TRANSACTION']._serialized_end=947
+  _globals['_FEATURE']._serialized_end=182
+  _globals['_ACCESS']._serialized_start=184
+  _globals['_ACCESS']._serialized_end=263
+  _globals['_ACCOUNT']._serialized_start=266
+  _globals['_ACCOUNT']._serialized_end=440
+  _globals['_TRANSACTION']._serialized_start=443
+  _globals['_TRANSACTION']._serialized_end=950
 # @@protoc_insertion_point(module_scope)

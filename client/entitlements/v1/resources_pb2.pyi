@@ -32,18 +32,18 @@ TRANSACTION_STATUS_SUCCESS: TransactionStatus
 TRANSACTION_STATUS_DENIED: TransactionStatus
 
 class Feature(_message.Message):
-    __slots__ = ("feature", "cost", "title", "description", "use_case")
-    FEATURE_FIELD_NUMBER: _ClassVar[int]
+    __slots__ = ("feature_id", "cost", "title", "description", "use_case")
+    FEATURE_ID_FIELD_NUMBER: _ClassVar[int]
     COST_FIELD_NUMBER: _ClassVar[int]
     TITLE_FIELD_NUMBER: _ClassVar[int]
     DESCRIPTION_FIELD_NUMBER: _ClassVar[int]
     USE_CASE_FIELD_NUMBER: _ClassVar[int]
-    feature: str
+    feature_id: str
     cost: int
     title: str
     description: str
     use_case: str
-    def __init__(self, feature: _Optional[str] = ..., cost: _Optional[int] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., use_case: _Optional[str] = ...) -> None: ...
+    def __init__(self, feature_id: _Optional[str] = ..., cost: _Optional[int] = ..., title: _Optional[str] = ..., description: _Optional[str] = ..., use_case: _Optional[str] = ...) -> None: ...
 
 class Access(_message.Message):
     __slots__ = ("feature", "allowed", "required", "available")

@@ -11,6 +11,7 @@
 | `translate.py`, `paging.py` | values as messages; pages of a history |
 | `auth.py`, `rate_limit.py` | who may call, and how often |
 | `admission.py` | limits on calls at a time |
-| `errors.py`, `status.py` | what is rejected before a call is read, and the one table from errors to codes |
+| `errors.py` | why a call is not admitted |
+| `status.py` | from an error to the status that its caller gets |
 | `health.py`, `reflection.py` | gRPC's own services |
 """

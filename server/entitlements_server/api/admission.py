@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from entitlements_server.api.errors import TooManyStreamsError
-from entitlements_server.engine import OverloadedError
+from entitlements_server.errors import OverloadedError
 from entitlements_server.transport.interface import IncomingCall
 
 _SHED_DELAY_S = 0.5

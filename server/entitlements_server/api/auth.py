@@ -10,7 +10,7 @@ from entitlements_server.api.errors import (
     UnauthenticatedError,
 )
 from entitlements_server.api.rate_limit import Bucket
-from entitlements_server.callers import Caller, Role, token_hash
+from entitlements_server.config.callers import Caller, Role, token_hash
 from entitlements_server.transport.interface import Metadata
 
 _SCHEME = "bearer "

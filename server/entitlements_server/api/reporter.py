@@ -5,14 +5,9 @@ import time
 
 import structlog
 
-from entitlements_server.api.errors import (
-    NoSuchMethodError,
-    RateLimitedError,
-    RefusedError,
-    TooManyStreamsError,
-)
-from entitlements_server.api.status import is_known, status_of
-from entitlements_server.engine import OverloadedError
+from entitlements_server.api.errors import NoSuchMethodError
+from entitlements_server.api.status import status_of
+from entitlements_server.errors import CallError, NotAdmittedError
 from entitlements_server.instrumentation.interface import (
     CallObserver,
     NoObserver,
@@ -59,7 +54,7 @@ class Reporter:
     ) -> tuple[CallStatus, str]:
         """Report a failed call. Returns its status and its request id."""
         request_id = request_id_of(call.metadata) or secrets.token_hex(8)
-        if not is_known(error):
+        if not isinstance(error, CallError):
             log.error(
                 "A call failed with an unexpected error.",
                 reference=request_id,
@@ -67,7 +62,7 @@ class Reporter:
                 caller=caller,
                 exc_info=error,
             )
-        elif isinstance(error, RefusedError | OverloadedError):
+        elif isinstance(error, NotAdmittedError):
             self._report_rejection(error, method, caller, call, request_id)
         status = status_of(error, request_id)
         trailers = (*status.trailers, (REQUEST_ID_KEY, request_id))
@@ -110,16 +105,17 @@ class Reporter:
             )
 
     def _report_rejection(
-        self, error: Exception, method: str, caller: str, call: IncomingCall, request_id: str
+        self,
+        error: NotAdmittedError,
+        method: str,
+        caller: str,
+        call: IncomingCall,
+        request_id: str,
     ) -> None:
         if isinstance(error, NoSuchMethodError):
             return  # Tools probe for newer services. The metrics count it.
-        if isinstance(error, OverloadedError):
-            self._observer.call_shed(error.cause)
-        elif isinstance(error, RateLimitedError):
-            self._observer.call_shed("rate")
-        elif isinstance(error, TooManyStreamsError):
-            self._observer.call_shed("streaming")
+        if error.shed_cause:
+            self._observer.call_shed(error.shed_cause)
         # A flood of rejected calls must not become a flood of log lines.
         suppressed = self._rejections.ask(type(error).__name__)
         if suppressed is not None:

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from entitlements_server.api.admission import Kind
 from entitlements_server.api.rate_limit import Bucket
-from entitlements_server.callers import Role
+from entitlements_server.config.callers import Role
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome
 

@@ -9,7 +9,7 @@ from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.api.route import Call, Result, Route, Serve
 from entitlements_server.api.servicer import Servicer
 from entitlements_server.api.translate import MessageType, read_message
-from entitlements_server.callers import Role
+from entitlements_server.config.callers import Role
 
 _Request = TypeVar("_Request", bound=Message)
 

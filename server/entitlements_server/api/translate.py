@@ -44,7 +44,7 @@ def put_access(message: pb.Access, access: Access) -> None:
 def feature_message(feature: Feature) -> pb.Feature:
     """Translate a feature."""
     return pb.Feature(
-        feature=feature.feature,
+        feature_id=feature.feature_id,
         cost=feature.cost,
         title=feature.title,
         description=feature.description,

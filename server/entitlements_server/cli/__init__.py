@@ -1,8 +1,11 @@
 """The command line of the server: `entitlements-server`. One file for each group of commands."""
 
+import sys
+
 import typer
 
 from entitlements_server.cli import config, copy, maintenance, serve, token
+from entitlements_server.config.errors import ConfigurationError
 
 app = typer.Typer(
     help="Token entitlements over gRPC. Tokens buy depth of analysis.",
@@ -19,5 +22,9 @@ copy.add_to(app)
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. The one place where an error becomes what the operator reads."""
+    try:
+        app()
+    except ConfigurationError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(1)

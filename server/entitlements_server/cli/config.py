@@ -5,9 +5,9 @@ from typing import Any
 
 import typer
 
-from entitlements_server.callers import Caller
 from entitlements_server.cli.options import with_settings
-from entitlements_server.settings import Configuration
+from entitlements_server.config.callers import Caller
+from entitlements_server.config.sources import Configuration
 from entitlements_server.stores.urls import masked
 
 

@@ -13,13 +13,13 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from entitlements_server.cli.options import give_up
+from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.logs import configure_logs
-from entitlements_server.maintenance.copy import Copied, CopyError
+from entitlements_server.maintenance.copy import Copied
 from entitlements_server.maintenance.copy import copy as copy_ledger
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import Progress as LedgerProgress
-from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
+from entitlements_server.stores.interface import StoreUnavailableError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,10 +39,10 @@ def copy(
     configure_logs("console", "warning")
     try:
         copied = asyncio.run(_copy(source, target, resume=resume))
-    except (CopyError, StoreConfigurationError) as error:
-        give_up(str(error))
-    except StoreUnavailableError:
-        give_up("A store cannot be reached any more. Mend it, then copy again with --resume.")
+    except StoreUnavailableError as error:
+        raise ConfigurationError(
+            "A store cannot be reached any more. Mend it, then copy again with --resume."
+        ) from error
     typer.echo(
         f"Copied {copied.appended:,} transactions. The target is the same as the source:"
         f" {copied.accounts:,} accounts, {copied.transactions:,} transactions,"

@@ -13,22 +13,17 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-from entitlements_server.cli.options import give_up, with_settings
+from entitlements_server.cli.options import with_settings
+from entitlements_server.config.errors import ConfigurationError
+from entitlements_server.config.sources import Configuration
 from entitlements_server.ledger.values import Kind, Status
-from entitlements_server.maintenance.export import Export, ExportError, Format
+from entitlements_server.maintenance.export import Export, Format
 from entitlements_server.maintenance.rows import Filters
 from entitlements_server.maintenance.snapshot import Snapshot, open_snapshot
 from entitlements_server.maintenance.stats import stats as count
 from entitlements_server.maintenance.verify import verify as check
-from entitlements_server.settings import Configuration
 from entitlements_server.stores.factory import ledger_backup
-from entitlements_server.stores.interface import (
-    BackupError,
-    Finding,
-    Progress,
-    StoreConfigurationError,
-    StoreUnavailableError,
-)
+from entitlements_server.stores.interface import Finding, Progress, StoreUnavailableError
 from entitlements_server.stores.urls import masked
 
 DOES_NOT_HOLD = 3
@@ -56,17 +51,14 @@ def backup(
 ) -> None:
     """Copy a SQLite ledger to FILE, consistently, while a server may be writing to it."""
     url = configuration.settings.store
-    try:
-        ledger = ledger_backup(url)
-        if ledger is None:
-            give_up(
-                f"The store {masked(url)} is no SQLite file: Redis has backups of its own, and a"
-                " ledger in memory is gone with its server."
-            )
-        with _bar("Copying", "pages") as progress:
-            size = ledger.backup(file, replace=replace, progress=progress)
-    except (StoreConfigurationError, BackupError) as error:
-        give_up(str(error))
+    ledger = ledger_backup(url)
+    if ledger is None:
+        raise ConfigurationError(
+            f"The store {masked(url)} is no SQLite file: Redis has backups of its own, and a"
+            " ledger in memory is gone with its server."
+        )
+    with _bar("Copying", "pages") as progress:
+        size = ledger.backup(file, replace=replace, progress=progress)
     typer.echo(f"Copied {ledger.path} to {file}: {size} bytes, on disk.")
 
 
@@ -102,7 +94,8 @@ def export(
 ) -> None:
     """Write the audit trail to FILE, each user's transactions oldest first."""
     formats: dict[str, Format] = {"jsonl": "jsonl", "csv": "csv"}
-    chosen = formats.get(form) or give_up("The value of --format is wrong: write jsonl or csv.")
+    if form not in formats:
+        raise ConfigurationError("The value of --format is wrong: write jsonl or csv.")
     filters = Filters(
         user_id=user,
         feature=feature,
@@ -114,7 +107,7 @@ def export(
     source = masked(configuration.settings.store)
 
     async def work(snapshot: Snapshot, progress: Progress) -> int:
-        return await Export(snapshot.store, source, file, chosen, filters, progress).run(
+        return await Export(snapshot.store, source, file, formats[form], filters, progress).run(
             resume=resume
         )
 
@@ -185,10 +178,10 @@ def _run(
 
     try:
         return asyncio.run(run())
-    except (StoreConfigurationError, BackupError, ExportError) as error:
-        give_up(str(error))
-    except StoreUnavailableError:
-        give_up(f"The store {masked(url)} cannot be reached: see that it runs, then try again.")
+    except StoreUnavailableError as error:
+        raise ConfigurationError(
+            f"The store {masked(url)} cannot be reached: see that it runs, then try again."
+        ) from error
 
 
 @contextmanager
@@ -212,8 +205,10 @@ def _member(kind: Any, flag: str, value: str) -> Any:
         return None
     try:
         return kind[value.upper()]
-    except KeyError:
-        give_up(f"The value of {flag} is wrong: write one of {', '.join(kind.__members__)}.")
+    except KeyError as error:
+        raise ConfigurationError(
+            f"The value of {flag} is wrong: write one of {', '.join(kind.__members__)}."
+        ) from error
 
 
 def _time_us(flag: str, value: str) -> int | None:
@@ -221,7 +216,9 @@ def _time_us(flag: str, value: str) -> int | None:
         return None
     try:
         time = datetime.fromisoformat(value)
-    except ValueError:
-        give_up(f"The value of {flag} is wrong: write a date and time, as 2026-01-31T00:00Z.")
+    except ValueError as error:
+        raise ConfigurationError(
+            f"The value of {flag} is wrong: write a date and time, as 2026-01-31T00:00Z."
+        ) from error
     time = time if time.tzinfo else time.replace(tzinfo=UTC)
     return round(time.timestamp() * _MICROSECONDS)

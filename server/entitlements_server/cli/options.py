@@ -3,29 +3,25 @@
 import inspect
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from entitlements_server.settings import (
-    ENVIRONMENT_PREFIX,
-    Configuration,
-    Settings,
-    SettingsError,
-    flag_of,
-    read_configuration,
-)
+from entitlements_server.config.settings import ENVIRONMENT_PREFIX, Settings
+from entitlements_server.config.sources import flag_of, read_configuration
 
 Taker = Callable[..., None]
 """A command whose first argument is the configuration."""
 
 
-def with_settings(*names: str) -> Callable[[Taker], Taker]:
+def with_settings(*names: str, logs: bool = False) -> Callable[[Taker], Taker]:
     """Give a command the options of some settings, and hand it the configuration.
 
     Args:
         names: Of the settings that the command has as options; none: all of them. `--config` is
             always there. Settings without an option still come from the environment and file.
+        logs: Whether the command logs the configuration's warnings itself; otherwise they are printed on
+            standard error.
     """
 
     def decorate(command: Taker) -> Taker:
@@ -35,10 +31,9 @@ def with_settings(*names: str) -> Callable[[Taker], Taker]:
 
         def run(**values: Any) -> None:
             arguments = {name: values.pop(name) for name in own_names}
-            try:
-                configuration = read_configuration(values.pop("config"), **values)
-            except SettingsError as error:
-                give_up(str(error))
+            configuration = read_configuration(values.pop("config"), **values)
+            for warning in () if logs else configuration.warnings:
+                typer.echo(warning, err=True)
             command(configuration, **arguments)
 
         options = [
@@ -55,12 +50,6 @@ def with_settings(*names: str) -> Callable[[Taker], Taker]:
         return run
 
     return decorate
-
-
-def give_up(problem: str) -> NoReturn:
-    """Say what is wrong on standard error and end with exit status 1."""
-    typer.echo(problem, err=True)
-    raise typer.Exit(1)
 
 
 def _option(name: str) -> Any:
@@ -85,5 +74,3 @@ _CONFIG = Annotated[
         show_default=False,
     ),
 ]
-
-__all__ = ["Configuration", "give_up", "with_settings"]

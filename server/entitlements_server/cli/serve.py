@@ -3,21 +3,24 @@
 import asyncio
 import signal
 import sys
+from collections.abc import Sequence
 
+import structlog
 import typer
 import uvloop
 
 from entitlements_server.api.routes import SERVICE
 from entitlements_server.app import running
-from entitlements_server.catalogue_file import CatalogueFileError
-from entitlements_server.cli.options import give_up, with_settings
+from entitlements_server.cli.options import with_settings
+from entitlements_server.config.callers import Caller
+from entitlements_server.config.settings import Settings
+from entitlements_server.config.sources import Configuration
 from entitlements_server.gc_tuning import tune_gc
 from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.instrumentation.native_log import NativeLog, native_log
-from entitlements_server.settings import Configuration, Settings, SettingsError, read_configuration
-from entitlements_server.stores.interface import StoreConfigurationError
 from entitlements_server.stores.urls import masked, secrets_of
-from entitlements_server.transport.address import ListenError
+
+log = structlog.get_logger()
 
 
 def add_to(app: typer.Typer) -> None:
@@ -25,29 +28,33 @@ def add_to(app: typer.Typer) -> None:
     app.command()(serve)
 
 
-@with_settings()
+@with_settings(logs=True)
 def serve(configuration: Configuration) -> None:
     """Serve until SIGTERM or SIGINT. SIGHUP reads catalogue, callers and certificates again."""
     settings = configuration.settings
-    try:
-        with native_log() as native:
-            configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
-            tune_gc()
-            # Cheaper than asyncio's own loop: docs/performance.md.
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(configuration, native))
-    except (SettingsError, CatalogueFileError, StoreConfigurationError, ListenError) as error:
-        give_up(str(error))
+    with native_log() as native:
+        configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
+        for warning in configuration.warnings:
+            log.warning(warning)
+        tune_gc()
+        # Cheaper than asyncio's own loop: docs/performance.md.
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_serve(configuration, native))
 
 
 async def _serve(configuration: Configuration, native: NativeLog) -> None:
-    settings, file = configuration.settings, configuration.file
+    settings = configuration.settings
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    reread = (lambda: read_configuration(file).callers) if file else None
-    async with running(settings, configuration.callers, reread, native) as server:
+
+    def reread() -> Sequence[Caller]:
+        return _callers_again(configuration)
+
+    async with running(
+        settings, configuration.callers, reread if configuration.file else None, native
+    ) as server:
         loop.add_signal_handler(signal.SIGHUP, server.reload)
         lines = [f"Listening on {server.address}", f"Ledger in {masked(settings.store)}"]
         lines.append(f"Catalogue version {server.catalogue().version}")
@@ -59,6 +66,19 @@ async def _serve(configuration: Configuration, native: NativeLog) -> None:
         await stop.wait()
         typer.echo("Stopping: finishing the calls in flight.")
     typer.echo("Stopped.")
+
+
+def _callers_again(started: Configuration) -> Sequence[Caller]:
+    """Return the callers as the file has them now. Other settings that have changed are named in the log."""
+    now = started.read_again()
+    changed = [
+        name
+        for name in Settings.model_fields
+        if getattr(now.settings, name) != getattr(started.settings, name)
+    ]
+    if changed:
+        log.warning("Settings have changed that take effect at a restart.", settings=changed)
+    return now.callers
 
 
 def _try(settings: Settings, address: str, *, callers: bool) -> str:

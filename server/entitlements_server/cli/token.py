@@ -2,7 +2,7 @@
 
 import typer
 
-from entitlements_server.callers import new_token, token_hash
+from entitlements_server.config.callers import new_token, token_hash
 
 tokens = typer.Typer(help="Bearer tokens of callers.", no_args_is_help=True)
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.engine import Observer
 from entitlements_server.instrumentation.metrics import Metrics
 from entitlements_server.ledger.decide import Outcome
-from entitlements_server.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
     from entitlements_server.instrumentation.tracing import Tracing
@@ -27,21 +27,24 @@ class Several:
             observer.committed(outcomes, origins, seconds)
 
 
-def tracing_of(settings: Settings) -> "Tracing | None":
-    """Return the tracing, if the settings turn it on.
+def tracing_of(receiver: str | None) -> "Tracing | None":
+    """Return the tracing, if there is a receiver.
+
+    Args:
+        receiver: URL of an OTLP gRPC receiver; None: no traces.
 
     Raises:
-        SettingsError: They do, but the extra is not installed.
+        ConfigurationError: The extra for traces is not installed.
     """
-    if settings.trace_to is None:
+    if receiver is None:
         return None
     try:
         from entitlements_server.instrumentation.tracing import Tracing  # noqa: PLC0415  # an extra
     except ImportError as error:
-        raise SettingsError(
+        raise ConfigurationError(
             "Traces need the extra otel: pip install 'entitlements[server,otel]'."
         ) from error
-    return Tracing.to_receiver(settings.trace_to, version("entitlements"))
+    return Tracing.to_receiver(receiver, version("entitlements"))
 
 
 def engine_observer(metrics: Metrics | None, tracing: "Tracing | None") -> Observer | None:

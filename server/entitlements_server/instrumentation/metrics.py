@@ -19,6 +19,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.durations import Durations
 from entitlements_server.instrumentation.interface import SHED_CAUSES
 from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
@@ -40,7 +41,7 @@ SERVER_ERRORS = frozenset(
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
-class MetricsListenError(Exception):
+class MetricsListenError(ConfigurationError):
     """The server cannot listen on the address for metrics."""
 
 

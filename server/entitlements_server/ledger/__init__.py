@@ -1,5 +1,7 @@
 """Pure values and rules. No I/O, no clock, no gRPC, no asyncio.
 
+It imports nothing of the server but the base of errors.
+
 | module | contents |
 |---|---|
 | `commands.py` | the writes that can be requested |

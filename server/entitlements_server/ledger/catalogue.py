@@ -21,14 +21,15 @@ class Feature:
         InvalidFieldError: A field is malformed or out of range.
     """
 
-    feature: str
+    feature_id: str
     cost: int
     title: str
     description: str = ""
     use_case: str = ""
 
     def __post_init__(self) -> None:
-        check_id("feature", self.feature)
+        # Named as in the catalogue file, which is where a wrong one comes from.
+        check_id("feature", self.feature_id)
         check_amount("cost", self.cost, minimum=0)
         check_text("title", self.title)
         check_text("description", self.description)
@@ -52,7 +53,7 @@ class Catalogue:
     def __post_init__(self) -> None:
         if not 1 <= len(self.features) <= self.MAX_FEATURES:
             raise InvalidFieldError("features", f"must list 1 to {self.MAX_FEATURES} features")
-        by_id = {feature.feature: feature for feature in self.features}
+        by_id = {feature.feature_id: feature for feature in self.features}
         if len(by_id) < len(self.features):
             raise InvalidFieldError("features", "must name each feature only once")
         content = json.dumps([astuple(feature) for feature in self.features])
@@ -86,41 +87,41 @@ class Access(Struct, frozen=True, gc=False):
 
 def access(account: Account, feature: Feature) -> Access:
     """Return whether `account` could be charged for `feature` now."""
-    return Access(feature=feature.feature, required=feature.cost, available=account.balance)
+    return Access(feature=feature.feature_id, required=feature.cost, available=account.balance)
 
 
 BUILT_IN = Catalogue(
     (
         Feature(
-            feature="headline_pick",
+            feature_id="headline_pick",
             cost=0,
             title="Headline estimate",
             description="Basic prediction",
             use_case="Educational access, free tier",
         ),
         Feature(
-            feature="full_distribution",
+            feature_id="full_distribution",
             cost=2,
             title="Full distribution",
             description="Complete percentiles and scenarios",
             use_case="Depth analysis",
         ),
         Feature(
-            feature="scenario_extremes",
+            feature_id="scenario_extremes",
             cost=3,
             title="Scenario extremes",
             description="Conservative and aggressive bounds",
             use_case="Risk assessment",
         ),
         Feature(
-            feature="comparative_analysis",
+            feature_id="comparative_analysis",
             cost=3,
             title="Comparative analysis",
             description="Multi-event comparison",
             use_case="Portfolio analysis",
         ),
         Feature(
-            feature="deep_dive_educational",
+            feature_id="deep_dive_educational",
             cost=5,
             title="Educational deep dive",
             description="Full uncertainty and explainability",

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.maintenance.paging import account_pages, count_transactions, history_page
 from entitlements_server.stores.interface import MAX_PAGE, Progress, Store, silent
@@ -16,7 +17,7 @@ _AT_ONCE = 64
 """Users whose histories are read concurrently."""
 
 
-class CopyError(Exception):
+class CopyError(ConfigurationError):
     """The ledger cannot be copied, or the copy differs; the message says what to do."""
 
 

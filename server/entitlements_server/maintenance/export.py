@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.maintenance.paging import account_pages, count_transactions, oldest_first
 from entitlements_server.maintenance.rows import COLUMNS, Filters, row_of
@@ -21,7 +22,7 @@ from entitlements_server.stores.interface import Progress, Store, silent
 Format = Literal["jsonl", "csv"]
 
 
-class ExportError(Exception):
+class ExportError(ConfigurationError):
     """The export failed or cannot be resumed; the message says why."""
 
 

@@ -38,10 +38,14 @@ def parse(text: str) -> Format | None:
 
 
 class ForeignFormatError(StoreUnavailableError):
-    """A record has a format that this version cannot read. It was not changed."""
+    """A record has a newer format than this server reads. It was not changed."""
+
+    remedy = "Nothing was written: ask the operator for the newer version of the server."
 
     def __init__(self, found: str) -> None:
-        super().__init__(
+        message = (
             f"The store has records of format {found} and this server reads formats {FORMAT.major}.x;"
             " nothing was written. Replace this server by the newer version."
         )
+        super().__init__(message)
+        self.message = message

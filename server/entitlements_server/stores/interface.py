@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from entitlements_server.config.errors import ConfigurationError
+from entitlements_server.errors import CallError
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.ledger.values import Account, Transaction
@@ -13,15 +15,29 @@ MAX_PAGE = 1000
 """Most accounts or transactions per read."""
 
 
-class StoreUnavailableError(Exception):
-    """The store cannot be reached, or its disk is failing.
+class StoreUnavailableError(CallError):
+    """The ledger cannot be reached, or its disk is failing.
 
     After a write it is unknown whether the group was stored: a retry with the same idempotency keys
     settles that. Nothing that failed this way was acknowledged.
+
+    Args:
+        cause: For the log; not sent to callers.
     """
 
+    reason = "STORE_UNAVAILABLE"
+    code = "UNAVAILABLE"
+    remedy = "Whether it took effect is unknown: send it again with the same key."
 
-class StoreConfigurationError(Exception):
+    def __init__(self, cause: str = "") -> None:
+        super().__init__(
+            "The ledger cannot be reached, so it is unknown whether the request took effect:"
+            " send it again with the same idempotency key."
+        )
+        self.args = (cause,)
+
+
+class StoreConfigurationError(ConfigurationError):
     """The store cannot be opened; the message says what to do."""
 
 
@@ -29,7 +45,7 @@ class StoreInUseError(StoreConfigurationError):
     """Another process is using the store."""
 
 
-class BackupError(Exception):
+class BackupError(ConfigurationError):
     """The backup failed; the message says why. Nothing is left under its name."""
 
 

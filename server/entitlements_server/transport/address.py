@@ -1,13 +1,11 @@
 """Which addresses the server may listen on."""
 
-from collections.abc import Sequence
 from ipaddress import ip_address
 
-from entitlements_server.callers import Caller
-from entitlements_server.settings import Settings
+from entitlements_server.config.errors import ConfigurationError
 
 
-class ListenError(Exception):
+class ListenError(ConfigurationError):
     """The server cannot listen on the address; the message says what to do."""
 
 
@@ -19,25 +17,30 @@ def taken(address: str) -> ListenError:
     )
 
 
-def require_safe(settings: Settings, callers: Sequence[Caller]) -> None:
+def require_safe(address: str, *, tls: bool, callers: bool) -> None:
     """Require TLS and callers for a server that other machines can reach.
 
+    Args:
+        address: Where to listen, as HOST:PORT.
+        tls: Whether there is TLS.
+        callers: Whether there are callers.
+
     Raises:
-        ListenError: One of them is missing and `insecure` is not set.
+        ListenError: One of them is missing.
     """
-    if settings.insecure or _is_loopback(settings.listen.rpartition(":")[0].strip("[]")):
+    if _is_loopback(address.rpartition(":")[0].strip("[]")):
         return
     missing = [
         what
         for what, there in (
-            ("TLS (--tls-certificate and --tls-key)", settings.tls_certificate is not None),
-            ("callers ([[callers]] in the file that --config names)", bool(callers)),
+            ("TLS (--tls-certificate and --tls-key)", tls),
+            ("callers ([[callers]] in the file that --config names)", callers),
         )
         if not there
     ]
     if missing:
         raise ListenError(
-            f"Other machines can reach {settings.listen}, without"
+            f"Other machines can reach {address}, without"
             f" {' and without '.join(missing)}: add what is missing, listen on 127.0.0.1, or add"
             " --insecure if this is intended."
         )

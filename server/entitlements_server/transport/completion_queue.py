@@ -2,7 +2,7 @@
 
 This is the same C core that grpc's own servers stand on, driven by a plain loop: a call costs a quarter of
 what it costs through `grpc.aio`. The names used here are private to grpcio. So no other module knows
-them, `opening.py` tries them before the server starts, and where they fail `threads.py` serves instead.
+them, `factory.py` tries them before the server starts, and where they fail `threads.py` serves instead.
 
 What is known of the core stands in docs/transport.md. The rules that matter most:
 
@@ -61,8 +61,8 @@ _CODES = {code: getattr(cygrpc.StatusCode, code.name.lower()) for code in grpc.S
 class _Call:
     """See interface.IncomingCall.
 
-    `_closing` is asked for with the answer where that comes at once, which saves a batch and an event;
-    otherwise before, so that its end is known while it is worked on.
+    Its end is asked for with its answer, which saves a batch and an event. Only of a call that takes longer
+    is it asked for before, so that it is known that nobody waits any more.
     """
 
     __slots__ = (
@@ -192,16 +192,16 @@ class _Call:
             try:
                 handler.received(message)
             finally:
-                self._watch_end()
+                self._transport.watch_later(self)
         elif event.success:
             # Nothing else comes of a call that ended without a whole message, but an answer is heard.
             handler.half_closed()
-            self._watch_end()
+            self._transport.watch_later(self)
         else:
             # The core has answered already: too large a message, or one that cannot be unpacked.
             self._end()
 
-    def _watch_end(self) -> None:
+    def watch_end(self) -> None:
         """Have the end of the call reported while it is worked on, unless its answer does that."""
         with self._transport.lock:
             if self._closing:
@@ -242,6 +242,11 @@ class _Call:
 
     # From any thread.
 
+    @property
+    def watched(self) -> bool:
+        """Whether its end is asked for."""
+        return self._closing
+
     def _claim(self) -> tuple[Any, ...] | None:
         """Have the right to answer the call.
 
@@ -254,6 +259,7 @@ class _Call:
             self.answered = True
             if self.begun:
                 self._transport.answered()
+            self._transport.unwatched.pop(self, None)
             if self._closing:
                 return ()
             self._closing = True
@@ -311,6 +317,7 @@ class CompletionQueueTransport:
     Attributes:
         lock: Held for the moment in which a call is claimed.
         unread: Calls whose request has not come, oldest first, and since when.
+        unwatched: Calls that are worked on and whose end is not asked for, oldest first, and since when.
         begun: Calls whose request has come and that are not over.
         working: Those of them that are not answered.
         unsent: Bytes that wait to be sent.
@@ -331,6 +338,7 @@ class CompletionQueueTransport:
     ) -> None:
         self.lock = threading.Lock()
         self.unread: dict[_Call, float] = {}
+        self.unwatched: dict[_Call, float] = {}
         self.begun = 0
         self.working = 0
         self.unsent = Unsent(limits)
@@ -415,6 +423,12 @@ class CompletionQueueTransport:
             return False
         answer.send()
         return True
+
+    def watch_later(self, call: _Call) -> None:
+        """Have the end of a call reported if it is not answered soon. On the polling thread."""
+        with self.lock:
+            if not call.answered and not call.watched:
+                self.unwatched.setdefault(call, time.monotonic())
 
     def begin(self, call: _Call) -> bool:
         """Take note that the request of a call has come; returns whether it is still to be served.
@@ -506,7 +520,18 @@ class CompletionQueueTransport:
             if clock() >= next_tick:
                 next_tick = clock() + _TICK_S
                 self._end_overdue()
+                self._watch_slow()
                 self.abuse.act()
+
+    def _watch_slow(self) -> None:
+        """Have the end reported of the calls that were there at the tick before."""
+        latest = time.monotonic() - _TICK_S
+        with self.lock:
+            slow = [call for call, since_s in self.unwatched.items() if since_s < latest]
+            for call in slow:
+                del self.unwatched[call]
+        for call in slow:
+            call.watch_end()
 
     def _end_overdue(self) -> None:
         """End the calls whose request does not come: in time, or before the server stops."""

@@ -9,12 +9,12 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import grpc
 import structlog
 
-from entitlements_server.settings import Settings
-from entitlements_server.transport.address import ListenError
+from entitlements_server.config.errors import ConfigurationError
 
 log = structlog.get_logger()
 
@@ -22,7 +22,7 @@ _MAX_BYTES = 1024 * 1024
 _ATTEMPTS = 3
 
 
-class TlsError(Exception):
+class TlsError(ConfigurationError):
     """The certificate files cannot be used; the message says which and why."""
 
 
@@ -40,6 +40,21 @@ class TlsFiles:
     certificate: Path
     key: Path
     client_ca: Path | None = None
+
+    @classmethod
+    def of(cls, certificate: Path | None, key: Path | None, client_ca: Path | None) -> Self | None:
+        """Return the files that are named, or None if none is: no TLS.
+
+        Raises:
+            TlsError: Only half of what TLS needs is named.
+        """
+        if certificate is None and key is None and client_ca is None:
+            return None
+        if certificate is None or key is None:
+            raise TlsError(
+                "TLS needs both --tls-certificate and --tls-key; --tls-client-ca may be added."
+            )
+        return cls(certificate, key, client_ca)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,31 +148,18 @@ class ReloadableCertificate:
         return current.configuration
 
 
-def certificate_of(settings: Settings) -> ReloadableCertificate | None:
-    """Return the certificate that the settings name; None: no TLS.
-
-    Raises:
-        ListenError: A setting is missing, or the files cannot be used.
-    """
-    certificate, key = settings.tls_certificate, settings.tls_key
-    if certificate is None and key is None and settings.tls_client_ca is None:
-        return None
-    if certificate is None or key is None:
-        raise ListenError(
-            "TLS needs both --tls-certificate and --tls-key; --tls-client-ca is optional."
-        )
-    try:
-        return ReloadableCertificate(TlsFiles(certificate, key, settings.tls_client_ca))
-    except TlsError as error:
-        raise ListenError(str(error)) from error
-
-
 def _read(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
-            return file.read(_MAX_BYTES)
+            content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise TlsError(f"The file {path} cannot be read: {error.strerror}.") from error
+    if len(content) > _MAX_BYTES:
+        raise TlsError(
+            f"The file {path} is larger than {_MAX_BYTES >> 20} MiB: name a PEM file of certificates or"
+            " of a key."
+        )
+    return content
 
 
 def _prove(files: TlsFiles, content: tuple[bytes, ...]) -> float:

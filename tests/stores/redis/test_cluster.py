@@ -6,8 +6,10 @@ from redis.crc import key_slot
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.redis.schema import TAGS, bucket_of
-from support.commands import commit, commit_one, consume, history, stored, top_up
+from support.ledger import commit, commit_one, consume, recorded, top_up, whole_history
 from support.redis import START_SECONDS, RedisClusterServers, RedisServer, flush
+
+pytestmark = pytest.mark.slow
 
 SLOT = key_slot(TAGS[bucket_of("ada")].encode())
 
@@ -43,10 +45,10 @@ async def test_a_slot_may_move_while_the_ledger_is_in_use(
         pending = asyncio.create_task(commit_one(store, consume("ada", "key")))
         for client in (target, source):
             client.execute_command("CLUSTER SETSLOT", SLOT, "NODE", ids[1])
-        stored(await pending)
-        stored(await commit_one(store, consume("ada")))
+        recorded(await pending)
+        recorded(await commit_one(store, consume("ada")))
         assert (await store.account("ada")).balance == 6
-    assert [one.balance_after for one in await history(store, "ada")] == [10, 8, 6]
+    assert [one.balance_after for one in await whole_history(store, "ada")] == [10, 8, 6]
     await store.close()
 
 

@@ -15,7 +15,7 @@ from entitlements_server.stores.redis.schema import UserKeys
 from entitlements_server.stores.redis.store import RedisStore
 from entitlements_server.stores.redis.topology import Request, Topology
 from entitlements_server.stores.redis.writer import _pause
-from support.commands import commit, commit_one, consume, history, stored, top_up
+from support.ledger import commit, commit_one, consume, recorded, top_up, whole_history
 from support.redis import RedisClusterServers, RedisServer
 
 Servers = RedisServer | RedisClusterServers
@@ -34,9 +34,9 @@ async def test_the_last_tokens_are_spent_once_however_many_servers_race(servers:
     results = await asyncio.gather(
         *(engines[n % 4].submit([consume("ada", f"key-{n}")]) for n in range(200))
     )
-    transactions = [stored(outcome) for (outcome,) in results]
+    transactions = [recorded(outcome) for (outcome,) in results]
     assert sum(denial(one) is None for one in transactions) == 5
-    past = await history(stores[3], "ada")
+    past = await whole_history(stores[3], "ada")
     assert [one.sequence for one in past] == list(range(1, 202))
     assert sum(one.amount for one in past) == 0
     assert sum(one.status is Status.SUCCESS for one in past) == 6
@@ -83,7 +83,7 @@ async def test_a_retry_through_another_server_is_a_replay_even_at_zero(servers: 
     one, other = await opened(servers, 2)
     await commit(one, top_up("ada", 4))
     assert (await other.account("ada")).balance == 4
-    first = stored(await commit_one(one, consume("ada", "key")))
+    first = recorded(await commit_one(one, consume("ada", "key")))
     await commit(one, consume("ada"))
     assert await commit_one(other, consume("ada", "key")) == Replayed(first)
     await one.close()
@@ -123,12 +123,12 @@ async def test_a_server_that_always_comes_second_gets_its_turn(
     await commit(fast, top_up("ada", 1000))
     beaten = Beaten(slow._topology, fast)
     slow._writer._topology = beaten  # type: ignore[assignment]
-    mine = stored(await commit_one(slow, consume("ada", "mine")))
+    mine = recorded(await commit_one(slow, consume("ada", "mine")))
     assert beaten.beaten == 3 + 1
     assert beaten.waiting is not None
-    assert stored(await beaten.waiting).sequence == mine.sequence + 1
+    assert recorded(await beaten.waiting).sequence == mine.sequence + 1
     # It was the last: whoever waited may go on at once.
-    assert stored(await commit_one(fast, consume("ada"))).status is Status.SUCCESS
+    assert recorded(await commit_one(fast, consume("ada"))).status is Status.SUCCESS
     await slow.close()
     await fast.close()
 
@@ -139,7 +139,7 @@ async def test_a_turn_that_its_owner_never_takes_runs_out(server: RedisServer) -
     keys = UserKeys("ada")
     with server.client() as client:
         client.set(keys.lease, "somebody", px=200)
-        assert stored(await commit_one(store, top_up("ada", 5))).balance_after == 5
+        assert recorded(await commit_one(store, top_up("ada", 5))).balance_after == 5
         assert client.get(keys.lease) is None
     await store.close()
 
@@ -147,12 +147,12 @@ async def test_a_turn_that_its_owner_never_takes_runs_out(server: RedisServer) -
 async def test_a_stale_memory_of_an_account_never_decides(server: RedisServer) -> None:
     """What a server remembers is a guess: a denial on an old balance is decided again."""
     one, other = await opened(server, 2)
-    assert stored(await commit_one(one, consume("ada"))).status is Status.DENIED
+    assert recorded(await commit_one(one, consume("ada"))).status is Status.DENIED
     await commit(other, top_up("ada", 2))
     remembered = one._cache.get("ada")
     assert remembered is not None
     assert (remembered[0].balance, remembered[0].transaction_count) == (0, 1)
-    assert stored(await commit_one(one, consume("ada"))).status is Status.SUCCESS
+    assert recorded(await commit_one(one, consume("ada"))).status is Status.SUCCESS
     await one.close()
     await other.close()
 

@@ -7,7 +7,7 @@ from entitlements_server.ledger.decide import Replayed
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import Store, StoreUnavailableError
 from entitlements_server.stores.redis import connection
-from support.commands import commit, commit_one, consume, history, stored, top_up
+from support.ledger import commit, commit_one, consume, recorded, top_up, whole_history
 from support.proxy import proxied
 from support.redis import RedisServer
 
@@ -38,9 +38,9 @@ async def test_a_charge_whose_reply_was_lost_is_found_and_not_repeated(server: R
         store = await open_store(proxy.url)
         await commit(store, top_up("ada", 10))
         proxy.lose_replies = once(b"EVALSHA")
-        charge = stored(await commit_one(store, consume("ada")))
+        charge = recorded(await commit_one(store, consume("ada")))
         assert proxy.broken.is_set()
-        assert (await history(store, "ada"))[1:] == [charge]
+        assert (await whole_history(store, "ada"))[1:] == [charge]
         assert (await store.account("ada")).balance == 8
         await store.close()
 
@@ -56,9 +56,9 @@ async def test_a_lost_reply_is_settled_although_others_have_written_since(
         pending = asyncio.create_task(commit_one(store, consume("ada", caller="one")))
         proxy.gate.clear()
         await proxy.broken.wait()
-        theirs = stored(await commit_one(other, consume("ada", caller="other")))
+        theirs = recorded(await commit_one(other, consume("ada", caller="other")))
         proxy.gate.set()
-        mine = stored(await pending)
+        mine = recorded(await pending)
         assert (mine.sequence, mine.caller, theirs.sequence) == (2, "one", 3)
         assert (await store.account("ada")).balance == 6
         await store.close()
@@ -73,10 +73,10 @@ async def test_a_charge_that_arrives_after_it_was_given_up_changes_nothing(
         store = await open_store(proxy.url)
         await commit(store, top_up("ada", 10))
         proxy.hold = once(b"EVALSHA")
-        charge = stored(await commit_one(store, consume("ada")))
+        charge = recorded(await commit_one(store, consume("ada")))
         assert proxy.broken.is_set()
         await proxy.release()
-        assert (await history(store, "ada"))[1:] == [charge]
+        assert (await whole_history(store, "ada"))[1:] == [charge]
         assert (await store.account("ada")).balance == 8
         await store.close()
 
@@ -94,8 +94,8 @@ async def test_a_stuck_charge_that_arrives_before_the_repetition_is_the_one(
         await proxy.broken.wait()
         await proxy.release()
         proxy.gate.set()
-        charge = stored(await pending)
-        assert (await history(store, "ada"))[1:] == [charge]
+        charge = recorded(await pending)
+        assert (await whole_history(store, "ada"))[1:] == [charge]
         await store.close()
 
 
@@ -121,7 +121,7 @@ async def test_while_the_server_is_away_everything_says_so_and_then_goes_on(
 ) -> None:
     """Every method raises while Redis is down; once it is back, all of them work again."""
     store = await open_store(own_server.url)
-    top = stored(await commit_one(store, top_up("ada", 10)))
+    top = recorded(await commit_one(store, top_up("ada", 10)))
     own_server.kill()
     for call in (
         lambda: commit(store, consume("ada")),
@@ -137,7 +137,7 @@ async def test_while_the_server_is_away_everything_says_so_and_then_goes_on(
             await call()
     own_server.start()
     await back(store)
-    charge = stored(await commit_one(store, consume("ada")))
+    charge = recorded(await commit_one(store, consume("ada")))
     assert (charge.sequence, charge.balance_after) == (2, 8)
     await store.close()
 
@@ -173,7 +173,7 @@ async def test_a_server_whose_memory_is_full_takes_nothing_and_loses_nothing(
             await commit(store, consume("ada"))
         assert (await store.account("ada")).balance == 10
         client.config_set("maxmemory", "0")
-    assert stored(await commit_one(store, consume("ada"))).sequence == 2
+    assert recorded(await commit_one(store, consume("ada"))).sequence == 2
     await store.close()
 
 
@@ -183,7 +183,7 @@ async def test_a_server_that_forgot_the_script_is_given_it_again(server: RedisSe
     await commit(store, top_up("ada", 10))
     with server.client() as client:
         client.script_flush()
-    assert stored(await commit_one(store, consume("ada"))).sequence == 2
+    assert recorded(await commit_one(store, consume("ada"))).sequence == 2
     await store.close()
 
 
@@ -199,7 +199,7 @@ async def test_a_cancelled_commit_leaves_the_store_usable(server: RedisServer) -
         with pytest.raises(asyncio.CancelledError):
             await pending
         await proxy.release()
-        charge = stored(await commit_one(store, consume("ada")))
+        charge = recorded(await commit_one(store, consume("ada")))
         assert charge.balance_after == 10 - 2 * (charge.sequence - 1)
         await store.close()
         await store.close()

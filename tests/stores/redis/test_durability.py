@@ -3,7 +3,7 @@ import pytest
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.redis import topology
-from support.commands import commit, consume, top_up
+from support.ledger import commit, consume, top_up
 from support.redis import RedisServer
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
@@ -13,10 +12,11 @@ from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Refund
 from entitlements_server.ledger.decide import denial
 from entitlements_server.stores.factory import open_store
-from support.commands import commit, commit_one, consume, history, stored, top_up
+from support.ledger import commit, commit_one, consume, recorded, top_up, whole_history
 from support.redis import RedisClusterServers, RedisServer
+from support.repository import DOCS
 
-GUIDE = Path(__file__).parents[3] / "docs" / "redis.md"
+GUIDE = DOCS / "redis.md"
 RACES = 50
 
 
@@ -53,10 +53,10 @@ async def test_they_are_enough_to_write_read_race_and_take_turns(
     stores = [await open_store(url) for _ in range(4)]
     first = stores[0]
     await commit(first, *(top_up(f"user-{n}", 10) for n in range(20)))
-    charge = stored(await commit_one(first, consume("user-0", "key")))
+    charge = recorded(await commit_one(first, consume("user-0", "key")))
     back = Refund(user_id="user-0", transaction_id=charge.transaction_id)
-    assert stored(await commit_one(first, back)).balance_after == 10
-    assert len(await history(first, "user-0")) == 3
+    assert recorded(await commit_one(first, back)).balance_after == 10
+    assert len(await whole_history(first, "user-0")) == 3
     assert len((await first.accounts("", 100)).accounts) == 20
     await first.ping()
     engines = [Engine(store, lambda: BUILT_IN) for store in stores]
@@ -65,7 +65,7 @@ async def test_they_are_enough_to_write_read_race_and_take_turns(
         results = await asyncio.gather(
             *(engines[n % 4].submit([consume("user-1", f"{number}-{n}")]) for n in range(200))
         )
-        charged = sum(denial(stored(one)) is None for (one,) in results)
+        charged = sum(denial(recorded(one)) is None for (one,) in results)
         assert charged == (5 if number == 0 else 0)
         if turns_ended(servers) > before:
             break

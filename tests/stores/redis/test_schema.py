@@ -5,7 +5,7 @@ from entitlements_server.ledger.decide import Replayed
 from entitlements_server.ledger.values import Account
 from entitlements_server.stores.interface import Store
 from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, UserKeys, bucket_of
-from support.commands import commit, commit_one, consume, history, rule, stored, top_up
+from support.ledger import commit, commit_one, consume, recorded, rule_at, top_up, whole_history
 from support.redis import RedisServer
 
 
@@ -14,11 +14,11 @@ from support.redis import RedisServer
 )
 async def test_a_user_id_may_hold_any_printable_character(store: Store, user_id: str) -> None:
     """Braces, colons and what else means something to Redis mean nothing in a user id."""
-    charge = stored((await commit(store, top_up(user_id, 9, "k"), consume(user_id, "{k}")))[1])
+    charge = recorded((await commit(store, top_up(user_id, 9, "k"), consume(user_id, "{k}")))[1])
     await commit(store, Refund(user_id=user_id, transaction_id=charge.transaction_id))
     assert isinstance(await commit_one(store, consume(user_id, "{k}")), Replayed)
     assert (await store.account(user_id)).balance == 9
-    assert [one.sequence for one in await history(store, user_id)] == [1, 2, 3]
+    assert [one.sequence for one in await whole_history(store, user_id)] == [1, 2, 3]
     assert [one.user_id for one in await whole(store)] == [user_id]
 
 
@@ -37,7 +37,7 @@ async def test_a_history_goes_on_over_the_pieces_it_is_stored_in(store: Store) -
     """A page reads the same wherever it begins; no place is missing at the seams."""
     count = 2 * CHUNK + 3
     for start in range(0, count, 1000):
-        await store.commit([top_up("ada", 1)] * min(1000, count - start), rule())
+        await store.commit([top_up("ada", 1)] * min(1000, count - start), rule_at())
     for before in (CHUNK, CHUNK + 1, CHUNK + 2, 2 * CHUNK + 1, 2 * CHUNK + 2, count + 1, 1 << 53):
         page = await store.history("ada", before, 1000)
         newest = min(before - 1, count)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import StoreConfigurationError
-from support.commands import commit, top_up
+from support.ledger import commit, top_up
 from support.redis import RedisServer, free_port
 
 

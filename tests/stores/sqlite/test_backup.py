@@ -10,7 +10,7 @@ from entitlements_server.maintenance.snapshot import open_snapshot
 from entitlements_server.stores.interface import BackupError, StoreConfigurationError
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite.backup import LedgerFile
-from support.histories import rule_at
+from support.ledger import rule_at
 
 
 @pytest.fixture

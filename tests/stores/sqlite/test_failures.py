@@ -18,7 +18,7 @@ from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 from entitlements_server.stores.sqlite.database import Database
 from support.disk import FailingDisk
-from support.histories import CHARGE, all_accounts, commit, record, replayed, whole_history
+from support.ledger import CHARGE, all_accounts, commit, record, replayed, whole_history
 
 ONE = TopUp(user_id="ada", amount=1)
 

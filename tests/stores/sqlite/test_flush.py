@@ -12,7 +12,7 @@ from entitlements_server.ledger.values import Transaction
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.store import SEGMENT_SIZE
-from support.histories import Ledger, record, whole_history
+from support.ledger import Ledger, record, whole_history
 
 
 async def test_a_history_is_read_whole_while_a_segment_of_it_is_flushed(tmp_path: Path) -> None:

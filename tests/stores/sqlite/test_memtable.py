@@ -3,7 +3,7 @@
 from entitlements_server.ledger.commands import Consume, Refund, TopUp
 from entitlements_server.ledger.state import State
 from entitlements_server.stores.sqlite.memtable import POSITIONS_A_GROUP, Segment
-from support.histories import Ledger
+from support.ledger import Ledger
 
 
 def segment_of(ledger: Ledger) -> Segment:

@@ -1,0 +1,97 @@
+"""The catalogue as a file, and the one in force."""
+
+from pathlib import Path
+
+import structlog
+from pydantic import Field
+
+from entitlements_server.config.errors import ConfigurationError
+from entitlements_server.config.tables import Table, read_table, read_toml
+from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
+from entitlements_server.ledger.errors import InvalidFieldError
+
+log = structlog.get_logger()
+
+
+class CatalogueFileError(ConfigurationError):
+    """The file is no catalogue; the message says where and why."""
+
+
+class FeatureTable(Table):
+    """A feature in the words of the file. What its values may be, `Feature` says."""
+
+    feature: str = Field(description="be text")
+    cost: int = Field(description="be a whole number")
+    title: str = Field(description="be text")
+    description: str = Field("", description="be text")
+    use_case: str = Field("", description="be text")
+
+
+def read_catalogue(path: Path) -> Catalogue:
+    """Read a catalogue: a TOML file of `[[features]]` tables.
+
+    Each has `feature`, `cost` (tokens, 0 to 10^12) and `title`, and may have `description` and
+    `use_case`.
+
+    Raises:
+        CatalogueFileError: The file cannot be read or holds something else.
+    """
+    content = read_toml(path, "The catalogue", CatalogueFileError)
+    tables = content.pop("features", None)
+    if content or not isinstance(tables, list):
+        raise CatalogueFileError(
+            f"The catalogue {path} must hold [[features]] tables and nothing else."
+        )
+    features = tuple(_feature(path, *entry) for entry in enumerate(tables, start=1))
+    try:
+        return Catalogue(features)
+    except InvalidFieldError as error:
+        raise CatalogueFileError(f"The catalogue {path}: {error}") from error
+
+
+def _feature(path: Path, number: int, table: object) -> Feature:
+    where = f"The catalogue {path}, feature number {number}:"
+    values = read_table(FeatureTable, "features", table, where, CatalogueFileError)
+    try:
+        return Feature(feature_id=values.feature, **values.model_dump(exclude={"feature"}))
+    except InvalidFieldError as error:
+        raise CatalogueFileError(f"{where} {error}") from error
+
+
+class ReloadableCatalogue:
+    """The catalogue that prices come from, and how it is replaced while serving.
+
+    Args:
+        path: The file to read it from; None: the catalogue that ships.
+
+    Raises:
+        CatalogueFileError: The file is no catalogue.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._current = read_catalogue(path) if path else BUILT_IN
+
+    def __call__(self) -> Catalogue:
+        """Return the catalogue in force."""
+        return self._current
+
+    def reload(self) -> bool:
+        """Read the file again. A broken file leaves the old catalogue in force and is logged.
+
+        Returns:
+            Whether it was taken.
+        """
+        if self._path is None:
+            return True
+        try:
+            self._current = read_catalogue(self._path)
+        except CatalogueFileError as error:
+            log.warning(
+                "The new catalogue was not taken; the old one stays in force.",
+                reason=str(error),
+                catalogue_version=self._current.version,
+            )
+            return False
+        log.info("A new catalogue is in force.", catalogue_version=self._current.version)
+        return True

@@ -1,0 +1,140 @@
+"""Every setting of the server, with its default and its bounds."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from entitlements_server.config.errors import ConfigurationError
+
+ENVIRONMENT_PREFIX = "ENTITLEMENTS_"
+"""An option `--max-queued` is `ENTITLEMENTS_MAX_QUEUED` in the environment."""
+
+
+class SettingsError(ConfigurationError):
+    """A setting has a wrong value; the message is a sentence for each."""
+
+
+def _address(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r"\[[0-9a-fA-F:.]+\]|[^:\[\]\s]+", host) or not port.isdecimal():
+        raise ValueError("write HOST:PORT, for example 127.0.0.1:50051 or [::1]:50051")
+    if int(port) > 65535:  # noqa: PLR2004  # the highest port
+        raise ValueError("the port must be 0 to 65535")
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+"""A host and a port, as HOST:PORT."""
+
+
+class Settings(BaseSettings):
+    """The settings, each with its default. Times are in seconds.
+
+    They are flat because each is also a flag, a variable and a word of the file.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=ENVIRONMENT_PREFIX,
+        # An empty variable is how many tools write one that is not set.
+        env_ignore_empty=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+    )
+
+    listen: Address = Field(
+        "127.0.0.1:50051", description="Where to listen, as HOST:PORT. Port 0 takes a free one."
+    )
+    store: str = Field(
+        "memory://",
+        description="Where the ledger is: sqlite:///absolute/path, redis://host:port,"
+        " redis+cluster://host:port,host:port or memory://.",
+    )
+    catalogue: Path | None = Field(
+        None, description="A TOML file of features and prices. Default: the catalogue that ships."
+    )
+    tls_certificate: Path | None = Field(
+        None, description="A PEM file: the server's certificate, then its chain. Turns TLS on."
+    )
+    tls_key: Path | None = Field(None, description="A PEM file: the certificate's private key.")
+    tls_client_ca: Path | None = Field(
+        None,
+        description="A PEM file of authorities. Then every client must show a certificate of one.",
+    )
+    insecure: bool = Field(
+        default=False,
+        description="Listen beyond loopback even without TLS or callers.",
+    )
+    reflection: Literal["callers", "open", "off"] = Field(
+        "callers", description="Who may ask for reflection."
+    )
+    max_queued: int = Field(
+        4096, ge=1, le=1_000_000, description="Commands that may wait; more are refused."
+    )
+    max_in_flight: int = Field(
+        4096, ge=1, le=1_000_000, description="Calls worked on at once; more are refused."
+    )
+    transport: Literal["completion-queue", "threads"] = Field(
+        "completion-queue",
+        description="What serves calls: gRPC's completion queue, or a pool of threads, which is slower.",
+    )
+    max_connections: int = Field(
+        4096, ge=1, le=1_000_000, description="Connections at once; more are closed as they come."
+    )
+    max_streams: int = Field(
+        1000,
+        ge=1,
+        le=1_000_000,
+        description="Calls at once on one connection; more wait in the client.",
+    )
+    max_streaming: int = Field(
+        4096, ge=1, le=1_000_000, description="Streaming calls at once, in all."
+    )
+    max_streaming_per_connection: int = Field(
+        16, ge=1, le=1_000_000, description="The same, of one connection."
+    )
+    max_unsent_bytes: int = Field(
+        32 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=2**40,
+        description="Answers that may wait to be sent, in bytes; beyond them calls are refused.",
+    )
+    max_unsent_bytes_per_connection: int = Field(
+        8 * 1024 * 1024, ge=1024 * 1024, le=2**40, description="The same, of one connection."
+    )
+    request_timeout_seconds: float = Field(
+        5, ge=0.1, le=3600, description="How long a call may wait for its request."
+    )
+    connection_age_seconds: float = Field(
+        1800, ge=1, le=1e7, description="After how long a client is asked to connect anew."
+    )
+    rate: float = Field(
+        0,
+        ge=0,
+        le=1e9,
+        description="Calls a second for each caller, unless it has its own; 0: any.",
+    )
+    burst: int = Field(
+        0, ge=0, le=10**9, description="Calls at once for each caller; 0: those of one second."
+    )
+    drain_seconds: float = Field(
+        30, ge=0, le=3600, description="How long calls may take to finish when stopping."
+    )
+    metrics_listen: Address | None = Field(
+        None, description="Where to serve metrics for Prometheus, as HOST:PORT. Default: nowhere."
+    )
+    trace_to: str | None = Field(
+        None,
+        description="Where to send traces: URL of an OTLP gRPC receiver (extra otel)."
+        " Default: no traces.",
+    )
+    log_calls: bool = Field(
+        default=False, description="Log a line for every call, not only for those that went wrong."
+    )
+    log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least grave log lines to write."
+    )

@@ -1,0 +1,45 @@
+"""Which tests are slow: the one place that says so.
+
+`make test` leaves the slow ones out, `make test-all` runs everything. A test is slow
+
+- by its folder: everything in SLOW_FOLDERS runs processes by the dozen or waits for what takes time;
+- by its variant: what is known of one store or transport is shown again on another (`_is_variant`);
+- by its own mark, `@pytest.mark.slow`: it takes more than a second or so.
+
+CONTRIBUTING.md says which tier a new test belongs to.
+"""
+
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+SLOW_FOLDERS = {
+    "bench",  # starts servers and load generators
+    "faults",  # breaks the service on purpose
+    "process",  # starts a server for each test, and callers in other languages
+}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow by its folder or variant, before pytest looks at the marks."""
+    for item in items:
+        folder = item.path.relative_to(TESTS).parts[0]
+        if folder in SLOW_FOLDERS or _is_variant(item, folder):
+            item.add_marker(pytest.mark.slow)
+
+
+def _is_variant(item: pytest.Item, folder: str) -> bool:
+    """Whether an item shows what another one shows, where that is slower to show.
+
+    The second transport is quick in the tests of the transports themselves. Redis Cluster is three
+    servers; what one Redis server does is quick.
+    """
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return False
+    variants = {str(value) for value in item.callspec.params.values()}
+    return bool(variants & {"cluster", "cluster-busy"}) or (
+        "threads" in variants and folder != "transport"
+    )
