@@ -1,1 +1,1 @@
-"""Tokens buy depth of analysis."""
+"""The entitlement service. docs/architecture.md describes its packages."""

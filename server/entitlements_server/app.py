@@ -27,7 +27,7 @@ from entitlements_server.instrumentation.metrics import Metrics
 from entitlements_server.instrumentation.native_log import NativeLog
 from entitlements_server.stores.factory import open_store
 from entitlements_server.transport.address import require_safe
-from entitlements_server.transport.opening import open_transport
+from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.options import Limits
 from entitlements_server.transport.tls import ReloadableCertificate, TlsFiles
 
@@ -64,14 +64,14 @@ class RunningServer:
 
         Other settings need a restart.
         """
-        taken = {"catalogue": self.catalogue.reload()}
+        accepted = {"catalogue": self.catalogue.reload()}
         if self.reread is not None:
-            taken["callers"] = self._reload_callers(self.reread)
+            accepted["callers"] = self._reload_callers(self.reread)
         if self.certificate is not None:
-            taken["certificate"] = self.certificate.reload()
+            accepted["certificate"] = self.certificate.reload()
         if self.metrics is not None:
-            for what, was_taken in taken.items():
-                self.metrics.reloaded(what, taken=was_taken)
+            for what, was_accepted in accepted.items():
+                self.metrics.reloaded(what, accepted=was_accepted)
             if self.certificate is not None:
                 self.metrics.certificate_expires(self.certificate.expires_s)
 

@@ -22,7 +22,7 @@
     │   ├── RefundExceedsChargeError       The refund is larger than what remains of the charge
     │   └── BalanceLimitExceededError      The balance would pass its limit
     └── StoreUnavailableError              The ledger cannot be reached, or its disk is failing
-        └── ForeignFormatError             The user's records are of a newer format than this server reads, and were left alone
+        └── ForeignFormatError             A record has a newer format than this server reads. It was not changed
 
 All of it is plain data and imports nothing, so that the ledger stays free of gRPC. `api/status.py` is the
 only module that makes a gRPC status of it, and has no table that a new class would have to enter.

@@ -1,4 +1,4 @@
-"""Python's garbage collector, tuned for a server."""
+"""Tuning of Python's garbage collector for a server."""
 
 import gc
 
@@ -8,9 +8,9 @@ _THRESHOLDS = (5_000, 10, 10)
 def tune_gc() -> None:
     """Run the garbage collector less often and exempt objects created at startup.
 
-    What is not indexed yet is some hundred thousand objects without cycles. With Python's own
-    thresholds, a full collection went over them every 15,000 charges and stopped all calls for
-    50 ms: see docs/performance.md.
+    The memtable has some hundred thousand objects without cycles. With Python's default thresholds, a
+    full collection visited them every 15,000 charges and stopped all calls for 50 ms: see
+    docs/performance.md.
     """
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""From any thread to the event loop, with one wake-up for a whole burst."""
+"""Hands work from any thread to the event loop, waking it once for a whole burst."""
 
 import asyncio
 from collections import deque
@@ -11,12 +11,12 @@ _Item = TypeVar("_Item")
 class Handover(Generic[_Item]):
     """Hands items to the event loop in the order in which they were posted.
 
-    Waking a loop costs a system call. So only the first item after a delivery wakes it, and the others
-    of the burst are delivered along with it.
+    Waking a loop costs a system call, so only the first item after a delivery wakes it. The rest of
+    the burst is delivered with it.
 
     Args:
-        loop: Where to deliver.
-        take: Called on the loop with one item after the other. Must not raise.
+        loop: The event loop.
+        take: Called on the loop with each item. Must not raise.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, take: Callable[[_Item], None]) -> None:
@@ -33,7 +33,7 @@ class Handover(Generic[_Item]):
             self._loop.call_soon_threadsafe(self._deliver)
 
     def _deliver(self) -> None:
-        # Before the first item is taken: whatever is posted from here on wakes the loop again.
+        # Before the first item is taken, so that anything posted from now on wakes the loop again.
         self._woken = False
         items = self._items
         for _ in range(len(items)):

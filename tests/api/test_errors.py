@@ -68,7 +68,7 @@ async def test_a_message_that_cannot_be_read_is_an_invalid_argument(api: Api) ->
     failure = await fails(call(b"\xff\xff\xff"))
     assert failure.code is grpc.StatusCode.INVALID_ARGUMENT
     assert failure.metadata == {"field": "request"}
-    assert failure.message == "The field 'request' cannot be read as its message."
+    assert failure.message == "The field 'request' cannot be parsed."
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from entitlements_server.stores.format import ForeignFormatError
 def test_a_record_of_a_newer_format_is_unavailable_and_says_what_to_do() -> None:
     status = status_of(ForeignFormatError("2.0"))
     assert status.code is grpc.StatusCode.UNAVAILABLE
-    assert "nothing was written; replace this server by the newer version" in status.message
+    assert "nothing was written. Replace this server by the newer version" in status.message
 
 
 def test_a_call_without_a_request_names_the_field_that_it_lacks() -> None:

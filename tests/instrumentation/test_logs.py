@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from entitlements_server.instrumentation.logs import Throttle, covering
+from entitlements_server.instrumentation.logs import Throttle, masking
 
 TOKEN = "ent_" + "Ab3-_" * 8
 PROGRAM = """
@@ -59,7 +59,7 @@ def test_no_line_shows_a_secret_not_even_in_a_traceback(form: str) -> None:
     ],
 )
 def test_what_looks_like_a_credential_is_covered(text: str, covered: str) -> None:
-    assert covering()(text) == covered
+    assert masking()(text) == covered
 
 
 def test_a_throttle_counts_what_it_keeps_back() -> None:

@@ -109,11 +109,15 @@ def test_a_history_follows_from_any_part_of_it(history: list[Transaction], known
         (3, {"balance_after": 9}, "the balance before it is 7, not 8"),
         (3, {"create_time_us": 1}, "older than the one before it"),
         (3, {"salt": "x"}, "only the first transaction may have one"),
-        (3, {"idempotency_key": "k-1"}, "its key 'k-1' is bound already"),
-        (3, {"refunded_transaction_id": "2-abc"}, "a refund, and nothing else, names a charge"),
-        (2, {"refunded_transaction_id": ""}, "a refund, and nothing else, names a charge"),
-        (2, {"refunded_transaction_id": "2-abc"}, "is no charge of that user"),
-        (2, {"refunded_transaction_id": "3-abc"}, "is no charge of that user"),
+        (3, {"idempotency_key": "k-1"}, "its key 'k-1' is already bound"),
+        (
+            3,
+            {"refunded_transaction_id": "2-abc"},
+            "a refund must name a charge, and nothing else may",
+        ),
+        (2, {"refunded_transaction_id": ""}, "a refund must name a charge, and nothing else may"),
+        (2, {"refunded_transaction_id": "2-abc"}, "is not a charge of that user"),
+        (2, {"refunded_transaction_id": "3-abc"}, "is not a charge of that user"),
         (2, {"amount": 6, "balance_after": 11}, "5 tokens remain of the charge"),
         (2, {"amount": 0, "balance_after": 5}, "cannot change the balance by 0"),
     ],
@@ -132,7 +136,7 @@ def test_what_contradicts_the_history_before_it_is_refused_saying_how(
 
 def test_a_refund_of_anything_but_a_charge_is_no_history(history: list[Transaction]) -> None:
     wrong = msgspec.structs.replace(history[2], refunded_transaction_id=history[0].transaction_id)
-    with pytest.raises(ValueError, match="is no charge of that user"):
+    with pytest.raises(ValueError, match="is not a charge of that user"):
         append_all(State(), [*history[:2], wrong])
 
 

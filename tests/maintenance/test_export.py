@@ -142,7 +142,7 @@ async def test_an_export_that_was_broken_off_goes_on_and_becomes_the_same(
         await export(store, parts, form=form).run()
     with pytest.raises(ExportError, match="--resume"):
         await export(store, parts, form=form).run()
-    with pytest.raises(ExportError, match="of another export"):
+    with pytest.raises(ExportError, match="is another export"):
         await export(store, parts, form=form, filters=Filters(user_id="ada")).run(resume=True)
     with parts.open("ab") as file:
         file.write(b"half a line" * 100_000)

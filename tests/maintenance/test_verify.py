@@ -85,11 +85,11 @@ SWAPPED = """
 COUNT = "UPDATE accounts SET transaction_count = 13"
 
 SPOILT: dict[str, tuple[str, str]] = {
-    "a balance": (of_account("2", "stored ->> '2' + 1"), "its balance is 2 and"),
+    "a balance": (of_account("2", "stored ->> '2' + 1"), "its balance is 2 but"),
     "a count": (f"{of_account('3', '13')}; {COUNT}", "transactions after 12 are missing"),
     "an update time": (of_account("5", "stored ->> '5' + 1"), "its update_time_us is"),
     "a creation time": (of_account("4", "5"), "its create_time_us is 5"),
-    "a head": (of_account("101", f"'{'A' * 43}='"), "another head"),
+    "a head": (of_account("101", f"'{'A' * 43}='"), "its head is not the one"),
     "a salt": (of_account("102", "'other'"), "its salt is 'other'"),
     "a gap": ("DELETE FROM transactions WHERE sequence = 3", "sequence should be 3"),
     "a lost beginning": ("DELETE FROM transactions WHERE sequence < 3", "sequence should be 1"),
@@ -102,25 +102,25 @@ SPOILT: dict[str, tuple[str, str]] = {
     "a time": (member("11", "stored ->> '11' + 1000", "sequence = 8"), "older than the one before"),
     "a decision time": (
         member("18", "stored ->> '11'", "sequence = 8"),
-        "should not be noted",
+        "should not be recorded",
     ),
-    "a feature": (member("6", "'other'", "sequence = 2"), "another head"),
-    "an event": (member("12", "'other'", "sequence = 12"), "another head"),
-    "a caller": (member("16", "'other'", "sequence = 1"), "another head"),
+    "a feature": (member("6", "'other'", "sequence = 2"), "its head is not the one"),
+    "an event": (member("12", "'other'", "sequence = 12"), "its head is not the one"),
+    "a caller": (member("16", "'other'", "sequence = 1"), "its head is not the one"),
     "two rows in each other's place": (
         SWAPPED,
         "sequence should be 4",
     ),
-    "a key bound twice": (member("13", "'k-1'", "sequence = 5"), "is bound already"),
+    "a key bound twice": (member("13", "'k-1'", "sequence = 5"), "is already bound"),
     "a refund of too much": (
         f"{member('7', '1', 'sequence = 2')}; {member('8', '-1', 'sequence = 2')}",
         "0 tokens remain of the charge",
     ),
-    "a refund of nothing": (member("15", "'99-aaaa'", "sequence = 7"), "'99-aaaa' is no charge"),
-    "a refund of another": (member("15", "'2-aaaa'", "sequence = 7"), "'2-aaaa' is no charge"),
+    "a refund of nothing": (member("15", "'99-aaaa'", "sequence = 7"), "'99-aaaa' is not a charge"),
+    "a refund of another": (member("15", "'2-aaaa'", "sequence = 7"), "'2-aaaa' is not a charge"),
     "a refund of a denial": (
         f"{member('5', '2', 'sequence = 2')}; {member('8', '0', 'sequence = 2')}",
-        "is no charge of that user",
+        "is not a charge of that user",
     ),
     "a denied top-up": (member("5", "2", "sequence = 1"), "TOP_UP"),
 }
@@ -140,24 +140,30 @@ async def test_what_is_wrong_with_a_history_is_found(tmp_path: Path, what: str) 
 
 
 TABLES: dict[str, tuple[str, str]] = {
-    "a lost key": ("DELETE FROM idempotency_keys WHERE idempotency_key = 'k-1'", "not lead to it"),
+    "a lost key": (
+        "DELETE FROM idempotency_keys WHERE idempotency_key = 'k-1'",
+        "is not bound to it",
+    ),
     "a key astray": (
         "UPDATE idempotency_keys SET sequence = 12 WHERE idempotency_key = 'k-1'",
-        "leads to it that it does not bind",
+        "is bound to it that it does not bind",
     ),
     "a denial's key": ("INSERT INTO idempotency_keys SELECT number, 'k-9', 11 FROM accounts", "k"),
-    "a lost refund": ("DELETE FROM refunds WHERE charge_sequence = 2", "amount to 2 and 0"),
-    "a wrong refund": ("UPDATE refunds SET refunded = 1", "and 1 is noted"),
+    "a lost refund": ("DELETE FROM refunds WHERE charge_sequence = 2", "add up to 2 and 0"),
+    "a wrong refund": ("UPDATE refunds SET refunded = 1", "and 1 is stored"),
     "a refund too many": ("INSERT INTO refunds SELECT number, 3, 1, 7 FROM accounts", "to 0 and 1"),
-    "another newest refund": ("UPDATE refunds SET last_sequence = 1", "its refunds amount to"),
+    "another newest refund": ("UPDATE refunds SET last_sequence = 1", "its refunds add up to"),
     "an orphan": ("UPDATE transactions SET account = account + 50", "belongs to no account"),
     "an account under another count": (COUNT, "under another user or count"),
     "a row under another sequence": (
         "UPDATE transactions SET sequence = 99 WHERE sequence = 12",
         "under another user or sequence",
     ),
-    "a due time": ("INSERT INTO due_times SELECT number, 5 FROM accounts", "due time is not noted"),
-    "a change of nothing": ("INSERT INTO changes SELECT number, number, 50 FROM accounts", "tail"),
+    "a due time": ("INSERT INTO due_times SELECT number, 5 FROM accounts", "due time differs"),
+    "a change of nothing": (
+        "INSERT INTO changes SELECT number, number, 50 FROM accounts",
+        "change feed",
+    ),
 }
 
 

@@ -50,7 +50,7 @@ async def test_certificates_are_rotated_under_load_without_a_failed_call(tmp_pat
         await more()
         for _ in range(3):
             fresh = files.renew()
-            await server.reload("A new certificate is in force.")
+            await server.reload("The new certificate is in use.")
             assert await shown(server.address) == fresh
             await more()
         for spoil in (
@@ -60,7 +60,7 @@ async def test_certificates_are_rotated_under_load_without_a_failed_call(tmp_pat
             lambda: files.renew(valid=timedelta(days=-1)),
         ):
             spoil()
-            await server.reload("The new certificate was not taken")
+            await server.reload("The new certificate was rejected")
             assert await shown(server.address) == fresh
             await more()
         stopped.set()

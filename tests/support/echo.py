@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 
+from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.interface import CallStatus, IncomingCall, Transport
-from entitlements_server.transport.opening import open_transport
 from entitlements_server.transport.options import Limits
 
 WRONG = CallStatus(grpc.StatusCode.NOT_FOUND, "Größer als erwartet.", (("x-note", "seen"),))

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from entitlements_server.transport import completion_queue, opening
+from entitlements_server.transport import completion_queue, factory
 from entitlements_server.transport.options import Limits
 from support.echo import Echo, echoing
 from support.rpc import raw, raw_streams
@@ -146,7 +146,7 @@ async def test_answers_that_are_not_read_fill_the_room_of_their_connection_and_n
 
 async def test_stopping_ends_what_would_last_for_ever_at_once() -> None:
     echo = Echo()
-    server = await opening.open_transport(KIND, echo, "localhost:0", None, Limits())
+    server = await factory.open_transport(KIND, echo, "localhost:0", None, Limits())
     async with grpc.aio.insecure_channel(server.address) as channel:
         unread = raw_streams(channel, "/echo")()
         await until(lambda: bool(echo.sessions))
@@ -158,7 +158,7 @@ async def test_stopping_ends_what_would_last_for_ever_at_once() -> None:
 
 async def test_stopping_does_not_wait_long_for_those_who_do_not_read_their_answers() -> None:
     echo = Echo()
-    server = await opening.open_transport(KIND, echo, "localhost:0", None, Limits())
+    server = await factory.open_transport(KIND, echo, "localhost:0", None, Limits())
     async with grpc.aio.insecure_channel(server.address, NO_WINDOW) as silent:
         call = raw_streams(silent, "/large")()
         await call.write(b"")
@@ -175,7 +175,7 @@ async def test_where_grpc_cannot_be_driven_by_its_queue_threads_serve_and_the_lo
     async def check(_: object) -> None:
         raise AttributeError("start_server_batch")
 
-    monkeypatch.setattr(opening, "check", check)
+    monkeypatch.setattr(factory, "check", check)
     with capture_logs() as lines:
         async with (
             echoing(KIND) as (server, _),

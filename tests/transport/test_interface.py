@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from entitlements_server.transport.address import ListenError
-from entitlements_server.transport.opening import open_transport
+from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.options import Limits
 from entitlements_server.transport.tls import ReloadableCertificate, TlsFiles
 from support.certificates import Authority, ServerFiles
@@ -148,7 +148,7 @@ async def test_connections_beyond_the_limit_are_closed(transport: str) -> None:
 
 async def test_an_address_that_is_taken_is_refused_with_a_sentence(transport: str) -> None:
     async with echoing(transport) as (server, _):
-        with pytest.raises(ListenError, match="choose another with --listen"):
+        with pytest.raises(ListenError, match="choose another address with --listen"):
             await open_transport(
                 transport,  # type: ignore[arg-type]
                 Echo(),

@@ -1,17 +1,17 @@
-"""The gRPC service: translates messages to commands and outcomes to messages. It has no rules.
+"""The gRPC service: translates messages to commands, and outcomes to messages. It has no rules.
 
-| module | what it is for |
+| module | contents |
 |---|---|
-| `dispatcher.py` | takes every call: who calls, may they, is there room; then runs it |
+| `dispatcher.py` | accepts every call: authentication, roles, admission |
 | `session.py` | one call, from its first header to its end |
-| `reporter.py` | what is reported of a call when it ends |
-| `route.py` | what a method is to the server |
-| `routes.py` | which methods there are, who may call them, how their requests are read |
+| `reporter.py` | metrics, trace and log line of a call that ends |
+| `route.py` | what the dispatcher knows about a method |
+| `routes.py` | the methods of the service and the role that each requires |
 | `servicer.py` | the eleven RPCs |
-| `translate.py`, `paging.py` | values as messages, and pages of a history |
-| `auth.py`, `rate_limit.py` | who is calling, and how often |
-| `admission.py` | whether there is room for a call |
-| `errors.py` | why a call is not let in |
+| `translate.py`, `paging.py` | values as messages; pages of a history |
+| `auth.py`, `rate_limit.py` | who may call, and how often |
+| `admission.py` | limits on calls at a time |
+| `errors.py` | why a call is not admitted |
 | `status.py` | from an error to the status that its caller gets |
 | `health.py`, `reflection.py` | gRPC's own services |
 """

@@ -1,7 +1,7 @@
-"""Whether there is room for a call: bounds on what the server works on at once.
+"""Admission: limits on the calls that the server handles at a time.
 
-A call counts from its first header to its last byte sent, or to its end. gRPC itself bounds the calls of one
-connection (`max_streams`) and the connections (`max_connections`).
+A call counts from its first header until its last byte is sent or it ends. gRPC itself limits the
+calls of one connection (`max_streams`) and the connections (`max_connections`).
 """
 
 from dataclasses import dataclass
@@ -15,33 +15,33 @@ _SHED_DELAY_S = 0.5
 _LEAVING_DELAY_S = 2.0
 
 MAX_OPEN = 4096
-"""Calls at once of methods that are open to strangers."""
+"""Calls at a time of methods that need no authentication."""
 
 MAX_OPEN_PER_CONNECTION = 64
-"""The same, of one connection: so a stranger cannot keep others from asking for health."""
+"""The same, per connection, so that a stranger cannot keep others from checking health."""
 
 
 class Kind(Enum):
-    """What a call takes room of."""
+    """Which limit a call counts against."""
 
     WORK = "work"
-    """Calls of callers, which read or write the ledger."""
+    """Calls of authenticated callers, which read or write the ledger."""
 
     OPEN = "open"
-    """Calls that anyone may make. They are answered under any load, but not without a bound."""
+    """Calls that need no authentication. They are answered under any load, up to a limit."""
 
     STREAMING = "streaming"
-    """Calls that may last as long as they like."""
+    """Calls of any duration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bounds:
-    """How much there is room for.
+    """The limits.
 
     Attributes:
-        max_in_flight: Calls of callers worked on at once.
-        max_streaming: Calls that stream, at once.
-        max_streaming_per_connection: The same, of one connection.
+        max_in_flight: Calls of kind WORK at a time.
+        max_streaming: Streaming calls at a time.
+        max_streaming_per_connection: The same, per connection.
     """
 
     max_in_flight: int
@@ -50,11 +50,11 @@ class Bounds:
 
 
 class Admission:
-    """Counts calls and sheds those for which there is no room. For one thread at a time.
+    """Counts calls and sheds those beyond a limit. For one thread at a time.
 
     Attributes:
-        in_flight: Calls that are begun and not over, whatever their kind.
-        leaving: The server stops: new work is shed.
+        in_flight: Calls that have begun and not ended, of any kind.
+        leaving: Whether the server is stopping and sheds new calls.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -65,18 +65,18 @@ class Admission:
 
     @property
     def in_flight(self) -> int:
-        """Calls that are begun and not over, whatever their kind."""
+        """Calls that have begun and not ended, of any kind."""
         return sum(self._counts.values())
 
     def enter(self, kind: Kind, call: IncomingCall) -> str:
-        """Make room for a call.
+        """Admit a call.
 
         Returns:
-            What to give to `exit` when it is over.
+            A ticket, to pass to `exit` when the call has ended.
 
         Raises:
-            OverloadedError: There is none. Nothing was charged.
-            TooManyStreamsError: There is none for a call of this kind from anyone.
+            OverloadedError: A limit is reached. Nothing was charged.
+            TooManyStreamsError: The total limit on streaming calls is reached.
         """
         if kind is Kind.WORK:
             self._require_room(call)
@@ -84,27 +84,27 @@ class Admission:
             return ""
         bounds = self._bounds
         if kind is Kind.STREAMING and self.leaving:
-            # Nobody would end it any more, and the server would wait for it.
+            # Nothing would end it, and the server would wait for it.
             raise leaving_error()
         if kind is Kind.STREAMING:
-            most, most_of_one = bounds.max_streaming, bounds.max_streaming_per_connection
+            limit, limit_per_connection = bounds.max_streaming, bounds.max_streaming_per_connection
         else:
-            most, most_of_one = MAX_OPEN, MAX_OPEN_PER_CONNECTION
+            limit, limit_per_connection = MAX_OPEN, MAX_OPEN_PER_CONNECTION
         peer = call.peer()
         mine = self._by_peer.get((kind, peer), 0)
-        if self._counts[kind] >= most:
+        if self._counts[kind] >= limit:
             if kind is Kind.STREAMING:
-                raise TooManyStreamsError(most)
+                raise TooManyStreamsError(limit)
             raise OverloadedError(
-                f"The server has {most} {kind.value} calls, as many as it can: try again after the"
+                f"The server is handling {limit} {kind.value} calls, its limit: try again after the"
                 " delay.",
                 retry_delay_s=_SHED_DELAY_S,
                 cause="in_flight",
             )
-        if mine >= most_of_one:
+        if mine >= limit_per_connection:
             raise OverloadedError(
-                f"This connection has {most_of_one} {kind.value} calls, as many as one may have:"
-                " end some of them first.",
+                f"This connection has {limit_per_connection} {kind.value} calls, the limit per"
+                " connection: end some of them first.",
                 retry_delay_s=_SHED_DELAY_S,
                 cause="streaming",
             )
@@ -113,7 +113,7 @@ class Admission:
         return peer
 
     def exit(self, kind: Kind, ticket: str) -> None:
-        """Take note that a call for which `enter` made room is over."""
+        """Stop counting a call that has ended."""
         self._counts[kind] -= 1
         if ticket:
             left = self._by_peer[kind, ticket] - 1
@@ -127,7 +127,7 @@ class Admission:
             raise leaving_error()
         if self._counts[Kind.WORK] >= self._bounds.max_in_flight:
             raise OverloadedError(
-                "The server works on as many calls as it can and nothing was charged: send the"
+                "The server is handling as many calls as it can, and nothing was charged: send the"
                 " request again after the delay.",
                 retry_delay_s=_SHED_DELAY_S,
                 cause="in_flight",
@@ -137,19 +137,19 @@ class Admission:
 
 
 def leaving_error() -> OverloadedError:
-    """Return what is said to those whom a stopping server does not serve any more."""
+    """Return the error for calls that a stopping server sheds."""
     return OverloadedError(
-        "This server is shutting down and nothing was charged: send the request again, to another"
-        " server or when it is back.",
+        "This server is shutting down, and nothing was charged: send the request again, to another"
+        " server or when this one is back.",
         retry_delay_s=_LEAVING_DELAY_S,
         cause="draining",
     )
 
 
 def unsent_error() -> OverloadedError:
-    """Return what is said to those who do not read the answers that they asked for."""
+    """Return the error for callers that do not read their answers."""
     return OverloadedError(
-        "As much as may wait to be sent is waiting and nothing was charged: read the answers, then"
+        "Too many answers are waiting to be read, and nothing was charged: read the answers, then"
         " send the request again.",
         retry_delay_s=_SHED_DELAY_S,
         cause="unsent",

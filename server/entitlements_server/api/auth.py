@@ -1,4 +1,4 @@
-"""Who is calling, and whether they may: credentials, roles and rates."""
+"""Authentication and authorization: credentials, roles and rates."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ _MAX_TOKEN_LENGTH = 1024
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """A caller that was recognised, and the bucket that counts its calls, if it has a rate."""
+    """An authenticated caller, and the bucket that counts its calls, if it has a rate."""
 
     caller: Caller
     bucket: Bucket | None
@@ -29,17 +29,18 @@ _NOBODY = Caller(name="", roles=frozenset())
 
 
 class Auth:
-    """Recognises callers and holds them to their roles and rates.
+    """Authenticates callers and enforces their roles and rates.
 
     Args:
-        callers: Those who may call. None at all: everyone may do everything, without a name.
-        rate: Calls a second of a caller without a rate of its own; 0: unlimited.
-        burst: Calls at once, likewise; 0: those of one second.
-        clock: Seconds since 1970 UTC, for what expires.
-        steady_clock: Seconds that never go back, for rates.
+        callers: The known callers. If there are none, everyone may call every method, without a
+            name.
+        rate: Calls per second for callers without a rate of their own; 0: unlimited.
+        burst: Calls at once for callers without a burst of their own; 0: as many as per second.
+        clock: Seconds since 1970 UTC, for expiry.
+        steady_clock: Seconds that never go backwards, for rates.
 
     Attributes:
-        nobody: Who calls a method that is open to all.
+        nobody: The identity of calls that need no authentication.
     """
 
     def __init__(
@@ -63,7 +64,7 @@ class Auth:
         self.replace(callers)
 
     def replace(self, callers: Sequence[Caller]) -> None:
-        """Let other callers in from now on. Who keeps its rate keeps its bucket."""
+        """Replace the callers. A caller whose rate is unchanged keeps its bucket."""
         before = {one.caller.name: one.bucket for one in self._identities}
         self._identities = tuple(
             Identity(caller, self._bucket(caller, before.get(caller.name))) for caller in callers
@@ -71,8 +72,8 @@ class Auth:
         self._certificates = {
             one.caller.certificate: one for one in self._identities if one.caller.certificate
         }
-        # One look-up a call, however many callers there are, and for a wrong token, too. Its timing
-        # reveals nothing: what is looked up is a digest, under Python's hash with a secret seed.
+        # One look-up per call, however many callers there are, also for a wrong token. Its timing
+        # reveals nothing: the key is a digest, hashed by Python with a secret seed.
         self._tokens = {
             digest: one for one in self._identities for digest in one.caller.token_hashes
         }
@@ -81,17 +82,17 @@ class Auth:
 
     @property
     def has_callers(self) -> bool:
-        """Whether anyone is listed: if not, everyone may call."""
+        """Whether there are callers. If not, everyone may call."""
         return bool(self._identities)
 
     def by_token(self, metadata: Metadata) -> Identity | None:
-        """Recognise a caller by the bearer token in `metadata`.
+        """Authenticate a caller by the bearer token in `metadata`.
 
         Returns:
-            Who it is; None if there is no token and a client certificate may tell.
+            The caller; None if there is no token and a client certificate may identify it.
 
         Raises:
-            UnauthenticatedError: There is neither, or the token is not known or has expired.
+            UnauthenticatedError: There is neither, or the token is unknown or has expired.
         """
         if self._everyone is not None:
             return self._everyone
@@ -108,10 +109,10 @@ class Auth:
         return self._in_time(self._of_header(header))
 
     def by_certificate(self, auth_context: Mapping[str, Sequence[bytes]]) -> Identity:
-        """Recognise a caller by the client certificate that gRPC has verified.
+        """Authenticate a caller by the client certificate that gRPC has verified.
 
         Raises:
-            UnauthenticatedError: It is nobody's, or has expired.
+            UnauthenticatedError: It is unknown or has expired.
         """
         names = auth_context.get("x509_subject_alternative_name") or auth_context.get(
             "x509_common_name", ()
@@ -123,11 +124,11 @@ class Auth:
         raise UnauthenticatedError("The call has no credentials that are known here")
 
     def admit(self, identity: Identity, role: Role | None) -> None:
-        """Hold a caller to its roles, then to its rate.
+        """Enforce the caller's roles, then its rate.
 
         Args:
-            identity: Who calls.
-            role: What the method takes; None: being a caller is enough.
+            identity: The caller.
+            role: The role that the method requires; None: any caller may call it.
 
         Raises:
             PermissionDeniedError: The caller does not have the role.

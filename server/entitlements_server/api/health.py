@@ -1,4 +1,4 @@
-"""`grpc.health.v1.Health`, open to all, and what keeps it in step with the store."""
+"""`grpc.health.v1.Health`, open to everyone, and the monitor that updates it."""
 
 import asyncio
 import threading
@@ -30,12 +30,12 @@ _SERVICE_UNKNOWN = health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
 
 
 class Health:
-    """Knows whether the server serves, and reports it to those who ask and those who watch.
+    """The serving status, for `Check` and `Watch`.
 
-    Its methods may be called from any thread.
+    Thread-safe.
 
     Args:
-        services: By full name; the empty name is the server as a whole.
+        services: Full names of the services; the empty name is the whole server.
     """
 
     def __init__(self, services: Sequence[str]) -> None:
@@ -51,14 +51,14 @@ class Health:
         return {f"/{one.method}": one for one in (check, watch)}
 
     def set(self, *, serving: bool) -> None:
-        """Say from here on whether the server serves."""
+        """Set whether the server is serving."""
         with self._lock:
             if self._leaving:
                 return
             self._say(_SERVING if serving else _NOT_SERVING)
 
     def leave(self) -> None:
-        """Say NOT_SERVING from here on, whatever is set later."""
+        """Set NOT_SERVING for good: later calls of `set` have no effect."""
         with self._lock:
             self._leaving = True
             self._say(_NOT_SERVING)
@@ -79,19 +79,19 @@ class Health:
         return _Watch(call, self)
 
     def join(self, watch: "_Watch") -> None:
-        """Let a watch know what there is to know from here on."""
+        """Send a watch the status now and whenever it changes."""
         with self._lock:
             self._watches.add(watch)
             watch.update(self._statuses.get(watch.service, _SERVICE_UNKNOWN))
 
     def part(self, watch: "_Watch") -> None:
-        """Forget a watch."""
+        """Remove a watch."""
         with self._lock:
             self._watches.discard(watch)
 
 
 class _Watch:
-    """A watch of health. A slow reader misses changes in between, and never the last one."""
+    """A watch. A slow reader misses intermediate changes, but never the last one."""
 
     def __init__(self, call: StreamCall, of: Health) -> None:
         self.service = ""
@@ -103,7 +103,7 @@ class _Watch:
         self._sending = False
 
     def update(self, status: Status) -> None:
-        """Report a status, now or when the message before it has left."""
+        """Send a status, now or when the message before it was sent."""
         with self._lock:
             self._latest = status
             if not self._sending:
@@ -115,7 +115,7 @@ class _Watch:
         self._of.join(self)
 
     def half_closed(self) -> None:
-        """See Stream. Only a call without its one request comes here."""
+        """See Stream. Only a call without a request gets here."""
         raise RequestMissingError
 
     def sent(self) -> None:
@@ -137,12 +137,12 @@ class _Watch:
 
 
 async def monitor(store: Store, of: Health, report: Callable[[bool], None]) -> None:
-    """Ping the store every second, for ever, and set the health accordingly.
+    """Ping the store every second, forever, and update the health.
 
     Args:
-        store: What has to be reached.
-        of: What callers are told.
-        report: Called with the result of every ping.
+        store: The store to ping.
+        of: The health to update.
+        report: Called with whether each ping succeeded.
     """
     known = None
     while True:
@@ -156,8 +156,8 @@ async def monitor(store: Store, of: Health, report: Callable[[bool], None]) -> N
         if serving != known:
             if cause:
                 log.warning(
-                    "The ledger cannot be reached, so health is NOT_SERVING until it can: mend its"
-                    " disk or its Redis; the server goes on trying.",
+                    "The ledger cannot be reached, so health is NOT_SERVING until it can: repair its"
+                    " disk or its Redis. The server keeps trying.",
                     cause=cause,
                 )
             elif known is not None:

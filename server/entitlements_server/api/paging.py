@@ -1,4 +1,4 @@
-"""Pages of a history: what to look through, what matches, and where the next page begins."""
+"""Pages of a history: filters and page tokens."""
 
 import base64
 import binascii
@@ -12,14 +12,14 @@ from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.stores.interface import MAX_PAGE, Store
 
 DEFAULT_PAGE_SIZE = 100
-"""Transactions on a page when the request does not say."""
+"""Transactions per page if the request sets no page size."""
 
 _NEWEST = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryQuery:
-    """A page of the history of one user. Empty text and zero mean: no filter.
+    """A query for a page of a user's history. Empty text and zero mean no filter.
 
     Raises:
         InvalidFieldError: A field is malformed or out of range.
@@ -43,16 +43,16 @@ class HistoryQuery:
             raise InvalidFieldError("status", f"must be a TransactionStatus, not {self.status}")
 
     async def read(self, store: Store) -> tuple[Sequence[Transaction], str]:
-        """Read the page: the transactions that match, newest first, and the next page's token.
+        """Read the page: matching transactions, newest first, and the token of the next page.
 
-        Looks through MAX_PAGE transactions at most, so that the time does not depend on how rare
-        a match is.
+        Searches at most MAX_PAGE transactions, so that the time does not depend on how rare a match
+        is.
         """
         size = self.page_size or DEFAULT_PAGE_SIZE
         filtered = bool(self.feature or self.kind or self.status)
-        # One more than the page tells whether there is a next one.
-        most = MAX_PAGE if filtered else min(size + 1, MAX_PAGE)
-        seen = await store.history(self.user_id, self._before(), most)
+        # One more than the page shows whether there is a next one.
+        limit = MAX_PAGE if filtered else min(size + 1, MAX_PAGE)
+        seen = await store.history(self.user_id, self._before(), limit)
         matching = [transaction for transaction in seen if self._matches(transaction)]
         if len(matching) > size:
             last = matching[size - 1].sequence
@@ -74,17 +74,17 @@ class HistoryQuery:
         if not self.page_token:
             return _NEWEST
         try:
-            before, digest = base64.urlsafe_b64decode(self.page_token).decode().split(".")
-            place = int(before)
+            text, digest = base64.urlsafe_b64decode(self.page_token).decode().split(".")
+            before = int(text)
         except (binascii.Error, ValueError):
-            place, digest = 0, ""
-        if digest != self._digest() or not 1 < place < _NEWEST:
+            before, digest = 0, ""
+        if digest != self._digest() or not 1 < before < _NEWEST:
             raise InvalidFieldError(
-                "page_token", "must be the next_page_token of the same request's page before"
+                "page_token", "must be the next_page_token of the previous page of the same request"
             )
-        return place
+        return before
 
     def _digest(self) -> str:
-        """Tie a token to its request: another one's would skip or repeat transactions."""
+        """Bind a token to its request: with another request it would skip or repeat transactions."""
         request = repr((self.user_id, self.feature, self.kind, self.status)).encode()
         return blake2b(request, digest_size=6).hexdigest()

@@ -1,14 +1,14 @@
-"""Rates: how many calls a second a caller may make."""
+"""Rates: how many calls per second a caller may make."""
 
 from dataclasses import dataclass
 
 
 @dataclass(slots=True)
 class Bucket:
-    """A token bucket: `rate` calls a second, up to `burst` at once.
+    """A token bucket: `rate` calls per second, up to `burst` at once.
 
     Raises:
-        ValueError: The rate is not above 0, or the burst below 1.
+        ValueError: The rate is not above 0, or the burst is below 1.
     """
 
     rate: float
@@ -18,17 +18,17 @@ class Bucket:
 
     def __post_init__(self) -> None:
         if self.rate <= 0 or self.burst < 1:
-            raise ValueError("A rate is above 0 and a burst at least 1.")
+            raise ValueError("A rate must be above 0 and a burst at least 1.")
         self.level = self.burst
 
     def take(self, now: float) -> float:
-        """Take one call out.
+        """Count a call.
 
         Args:
-            now: The time in seconds, by a clock that never goes back.
+            now: The time in seconds, by a clock that never goes backwards.
 
         Returns:
-            0 if there was one, otherwise in how many seconds there will be.
+            0 if the call is allowed, otherwise the seconds until it will be.
         """
         self.level = min(self.burst, self.level + (now - self.filled_at) * self.rate)
         self.filled_at = now
@@ -38,5 +38,5 @@ class Bucket:
         return (1 - self.level) / self.rate
 
     def owe(self, calls: int) -> None:
-        """Take more out of it than there is: what follows has to wait."""
+        """Count calls even beyond the burst: later calls have to wait longer."""
         self.level -= calls

@@ -1,11 +1,11 @@
-"""Reflection, so that grpcurl and ghz need no proto files."""
+"""Server reflection, so that grpcurl and ghz need no proto files."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
 
 from google.protobuf import descriptor_pool
 from google.protobuf.descriptor import FileDescriptor
-from google.rpc import error_details_pb2  # noqa: F401  # so that details of errors show decoded
+from google.rpc import error_details_pb2  # noqa: F401  # so that tools can decode error details
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from entitlements_server.api.admission import Kind
@@ -19,11 +19,11 @@ _METHOD = f"{reflection.SERVICE_NAME}/ServerReflectionInfo"
 def reflection_routes(
     services: Iterable[str], who: Literal["callers", "open", "off"]
 ) -> dict[str, Route]:
-    """Return the route of reflection, for callers, for all, or as of a method that does not exist.
+    """Return the route of reflection: for callers, for everyone, or answered as unknown method.
 
     Args:
-        services: What callers can look up, with every message type of this program.
-        who: Who may ask.
+        services: The services to list. All message types of this program can be looked up.
+        who: Who may call it.
     """
     if who == "off":
         return {f"/{_METHOD}": Route(method=_METHOD, kind=Kind.STREAMING, stream=_off)}
@@ -43,7 +43,7 @@ def _off(_: StreamCall) -> Stream:
 
 
 class _Reflection:
-    """Answers one question after the other; the next one is read when the answer has left."""
+    """Answers one request after another: the next is read when the answer was sent."""
 
     def __init__(self, call: StreamCall, answers: Any) -> None:
         self._call = call
@@ -68,7 +68,7 @@ class _Reflection:
 
 
 class _MethodFindingPool:
-    """The default pool, which finds files by the names of methods, too: ghz asks for those."""
+    """The default pool, which also finds files by method name, as ghz asks for those."""
 
     def __init__(self) -> None:
         self._pool = descriptor_pool.Default()

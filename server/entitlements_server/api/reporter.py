@@ -1,4 +1,4 @@
-"""What is told of a call when it ends: to the caller, the metrics, the trace and the log."""
+"""Reports a call when it ends: its status, metrics, trace and log line."""
 
 import secrets
 import time
@@ -21,16 +21,16 @@ from entitlements_server.transport.interface import CallStatus, IncomingCall
 log = structlog.get_logger()
 
 REQUEST_ID_KEY = "x-request-id"
-"""The metadata in which a call may bring its request id, and in which an error has it."""
+"""The metadata key of the request id, in calls and in errors."""
 
 
 class Reporter:
-    """Reports calls. Its methods may be called from any thread.
+    """Reports calls. Thread-safe.
 
     Args:
-        observer: Watches calls end.
+        observer: Notified of each call that ends.
         tracer: Traces calls; None: no traces.
-        log_calls: Whether every call gets a line in the log.
+        log_calls: Whether to log every call.
     """
 
     def __init__(
@@ -52,11 +52,11 @@ class Reporter:
     def failed(
         self, error: Exception, method: str, caller: str, call: IncomingCall
     ) -> tuple[CallStatus, str]:
-        """Return how a call ends that failed, and its request id; report what went wrong."""
+        """Report a failed call. Returns its status and its request id."""
         request_id = request_id_of(call.metadata) or secrets.token_hex(8)
         if not isinstance(error, CallError):
             log.error(
-                "A call failed unforeseen.",
+                "A call failed with an unexpected error.",
                 reference=request_id,
                 method=method,
                 caller=caller,
@@ -79,16 +79,16 @@ class Reporter:
         span: Span | None,
         request_id: str = "",
     ) -> None:
-        """Report a call that has its status.
+        """Report a call that has a status.
 
         Args:
-            method: As in `package.Service/Method`, or UNKNOWN_METHOD.
-            code: Name of its status code.
-            started_s: When its headers came, by the performance counter.
-            caller: Name of its caller, or empty.
+            method: Such as `package.Service/Method`, or UNKNOWN_METHOD.
+            code: The name of its status code.
+            started_s: When its headers arrived, by the performance counter.
+            caller: The name of its caller, or empty.
             call: The call.
             span: Its span, if it has one.
-            request_id: What it is called where it failed.
+            request_id: Its request id, if it failed.
         """
         seconds = time.perf_counter() - started_s
         self._observer.call_ended(method, code, seconds)
@@ -113,12 +113,12 @@ class Reporter:
         request_id: str,
     ) -> None:
         if isinstance(error, NoSuchMethodError):
-            return  # Tools probe for newer services; the metrics count it.
+            return  # Tools probe for newer services. The metrics count it.
         if error.shed_cause:
             self._observer.call_shed(error.shed_cause)
-        # A flood of rejections must not become a flood of lines.
-        kept_back = self._rejections.ask(type(error).__name__)
-        if kept_back is not None:
+        # A flood of rejected calls must not become a flood of log lines.
+        suppressed = self._rejections.ask(type(error).__name__)
+        if suppressed is not None:
             log.warning(
                 "A call was rejected.",
                 reason=str(error),
@@ -126,5 +126,5 @@ class Reporter:
                 caller=caller,
                 peer=call.peer(),
                 request_id=request_id,
-                similar_lines_kept_back=kept_back,
+                similar_lines_suppressed=suppressed,
             )

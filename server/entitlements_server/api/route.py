@@ -1,4 +1,4 @@
-"""What a method is to the server: who may call it, what it takes room of, and what serves it."""
+"""A method of the server: who may call it, which limit it counts against, and what serves it."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -15,23 +15,23 @@ from entitlements_server.ledger.decide import Outcome
 
 
 class Call(Protocol):
-    """What an RPC knows of its call."""
+    """What an RPC knows about its call."""
 
     @property
     def caller(self) -> str:
-        """Name of the authenticated caller, or empty."""
+        """The name of the authenticated caller, or empty."""
 
     @property
     def bucket(self) -> Bucket | None:
-        """Counts the caller's calls, if it has a rate."""
+        """The bucket that counts the caller's calls, if it has a rate."""
 
 
 class Write(Struct, frozen=True):
-    """Commands to be committed in one group, and what is answered once they are durable.
+    """Commands to commit in one group, and how to answer once they are durable.
 
     Attributes:
         commands: At least one.
-        respond: Makes the response of their outcomes, or raises what the call is answered with.
+        respond: Makes the response from their outcomes, or raises the error to answer with.
     """
 
     commands: Sequence[Command]
@@ -39,52 +39,52 @@ class Write(Struct, frozen=True):
 
 
 Result = Message | Write | Coroutine[Any, Any, Message]
-"""What serving a request comes to: the response, a write, or what returns it on the event loop."""
+"""The result of serving a request: a response, a write, or a coroutine for the event loop."""
 
 Serve = Callable[[bytes, Call], Result]
-"""Reads a request and serves it, on the transport's thread: it must not wait for anything."""
+"""Parses and serves a request on the transport's thread. Must not block."""
 
 
 class Stream(Protocol):
-    """Serves a call that streams. A method that raises ends the call with that error."""
+    """Serves a streaming call. An exception of a method ends the call with that error."""
 
     def received(self, message: bytes) -> None:
-        """Take a message that was asked for."""
+        """Handle a message that was asked for."""
 
     def half_closed(self) -> None:
-        """Take note that no further message comes."""
+        """There is no further message."""
 
     def sent(self) -> None:
-        """Take note that the last message has left: the next one may follow."""
+        """The last message was sent. The next one may follow."""
 
     def ended(self) -> None:
-        """Take note that the call is over."""
+        """The call is over."""
 
 
 class StreamCall(Protocol):
-    """The side of a call that its stream sees: see transport.interface.IncomingCall."""
+    """A call as its stream sees it: see transport.interface.IncomingCall."""
 
     def receive(self) -> None:
         """Ask for the next message."""
 
     def send(self, message: bytes) -> None:
-        """Send a message. The next one only after `Stream.sent`."""
+        """Send a message. Wait for `Stream.sent` before sending the next."""
 
     def finish(self) -> None:
-        """End the call well."""
+        """End the call with OK."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
-    """A method that the server has: it has `serve`, or `stream` if it streams.
+    """A method of the server. It has either `serve` or, if it streams, `stream`.
 
     Attributes:
-        method: As in `package.Service/Method`.
-        role: What a caller needs; None: being a caller is enough.
-        open: Whether even those may call who are no callers.
-        kind: What a call takes room of.
+        method: Such as `package.Service/Method`.
+        role: The role that it requires; None: any caller may call it.
+        open: Whether unauthenticated clients may call it.
+        kind: Which limit its calls count against.
         serve: Serves a request.
-        stream: Begins to serve a call that streams.
+        stream: Begins to serve a streaming call.
     """
 
     method: str

@@ -1,4 +1,4 @@
-"""The methods of our service: where each is, who may call it, and how its request is read."""
+"""The methods of the service, the role that each requires, and what serves it."""
 
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -14,7 +14,7 @@ from entitlements_server.config.callers import Role
 _Request = TypeVar("_Request", bound=Message)
 
 SERVICE = pb.DESCRIPTOR.services_by_name["EntitlementService"].full_name
-"""Full name of the service."""
+"""The full name of the service."""
 
 ROLES: Mapping[str, Role] = {
     "CheckAccess": Role.READER,
@@ -29,7 +29,7 @@ ROLES: Mapping[str, Role] = {
     "TopUp": Role.FUNDER,
     "SetBalance": Role.FUNDER,
 }
-"""Which role each RPC takes. An RPC that is not here is not served."""
+"""The role that each RPC requires. An RPC that is missing here is not served."""
 
 
 def service_routes(servicer: Servicer) -> dict[str, Route]:
@@ -55,9 +55,9 @@ def service_routes(servicer: Servicer) -> dict[str, Route]:
 
 
 def _serve(
-    request_type: MessageType[_Request], behaviour: Callable[[_Request, Call], Result]
+    request_type: MessageType[_Request], method: Callable[[_Request, Call], Result]
 ) -> Serve:
     def serve(data: bytes, call: Call) -> Result:
-        return behaviour(read_message(request_type, data), call)
+        return method(read_message(request_type, data), call)
 
     return serve

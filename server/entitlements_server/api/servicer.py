@@ -1,7 +1,7 @@
-"""The eleven RPCs. Each makes a command or a query of its request, and translates the answer.
+"""The RPCs. Each turns its request into a command or a query, and translates the answer.
 
-They run on the transport's thread and wait for nothing: what takes a while is returned as a write or as a
-coroutine, see `route.Result`.
+They run on the transport's thread and never block: longer work is returned as a write or a coroutine,
+see `route.Result`.
 """
 
 import time
@@ -44,7 +44,7 @@ _Written = TypeVar(
 class Servicer:
     """`entitlements.v1.EntitlementService`. The contract says what each RPC promises.
 
-    Every method raises what the ledger or the store objects to, or returns what does.
+    Every method raises the errors of the ledger and the store, or returns work that does.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class Servicer:
     def batch_check_access(
         self, request: pb.BatchCheckAccessRequest, _: Call
     ) -> pb.BatchCheckAccessResponse | Coroutine[Any, Any, pb.BatchCheckAccessResponse]:
-        """Return it for several features against one balance."""
+        """Return whether a user could be charged for each of several features."""
         if len(request.features) > MAX_GROUP:
             raise InvalidFieldError("features", f"must name at most {MAX_GROUP} features")
         check_id("user_id", request.user_id)
@@ -100,9 +100,9 @@ class Servicer:
     def batch_consume(
         self, request: pb.BatchConsumeRequest, call: Call
     ) -> Write | pb.BatchConsumeResponse:
-        """Charge for several uses, each on its own."""
+        """Charge for several uses, each independently."""
         if call.bucket is not None:
-            # A batch counts as what it holds; one call has been counted.
+            # A batch counts as many calls as it has requests. One was already counted.
             call.bucket.owe(max(len(request.requests) - 1, 0))
         if not 1 <= len(request.requests) <= MAX_GROUP:
             raise InvalidFieldError("requests", f"must hold 1 to {MAX_GROUP} requests")
@@ -207,7 +207,7 @@ class Servicer:
     def _with_account(
         self, user_id: str, respond: Callable[[Account], _Response]
     ) -> _Response | Coroutine[Any, Any, _Response]:
-        """Answer at once where the account is known, or else when the store has read it."""
+        """Answer at once if the account is in memory, otherwise after the store has read it."""
         known = self._store.known_account(user_id)
         if known is None:
             return self._read_account(user_id, respond)
@@ -246,7 +246,7 @@ def _set_balance_response(outcomes: Sequence[Outcome]) -> pb.SetBalanceResponse:
 
 
 def _put_outcome(response: _Written, outcome: Outcome) -> _Written:
-    """Write the transaction of an outcome and whether it is a replay, or raise its error."""
+    """Set the transaction and `replayed` from an outcome, or raise its error."""
     if isinstance(outcome, Rejected):
         raise outcome.error
     denied = denial(outcome.transaction)

@@ -1,4 +1,4 @@
-"""Values of the ledger as messages of the contract, and bytes as messages."""
+"""Translates values of the ledger to messages of the contract, and bytes to messages."""
 
 from typing import Protocol, TypeVar
 
@@ -15,26 +15,26 @@ _Request_co = TypeVar("_Request_co", bound=Message, covariant=True)
 
 
 class MessageType(Protocol[_Request_co]):
-    """A class of messages."""
+    """A message class."""
 
     def FromString(self, data: bytes, /) -> _Request_co:  # noqa: N802  # protobuf's name
-        """Read a message, or raise DecodeError."""
+        """Parse a message, or raise DecodeError."""
 
 
 def read_message(message_type: MessageType[_Request], data: bytes) -> _Request:
-    """Read a request.
+    """Parse a request.
 
     Raises:
-        InvalidFieldError: The bytes are not such a message; what the parser says stays here.
+        InvalidFieldError: The bytes are not such a message. The parser's text is not passed on.
     """
     try:
         return message_type.FromString(data)
     except DecodeError:
-        raise InvalidFieldError("request", "cannot be read as its message") from None
+        raise InvalidFieldError("request", "cannot be parsed") from None
 
 
 def put_access(message: pb.Access, access: Access) -> None:
-    """Write an access into an empty message; see `put_transaction`."""
+    """Fill an empty message with an access; see `put_transaction`."""
     message.feature = access.feature
     message.allowed = access.allowed
     message.required = access.required
@@ -53,7 +53,7 @@ def feature_message(feature: Feature) -> pb.Feature:
 
 
 def account_message(account: Account) -> pb.Account:
-    """Translate an account; one without transactions has no times."""
+    """Translate an account. One without transactions has no times."""
     message = pb.Account(
         user_id=account.user_id,
         balance=account.balance,
@@ -66,15 +66,15 @@ def account_message(account: Account) -> pb.Account:
 
 
 def put_transaction(message: pb.Transaction, transaction: Transaction) -> None:
-    """Write a transaction into an empty message.
+    """Fill an empty message with a transaction.
 
-    That is twice as fast as building one and copying it into the response, and every charge is
-    answered with one. Fields that are empty or zero are so already.
+    This is twice as fast as building a message and copying it into the response, and every charge is
+    answered with one.
     """
     message.transaction_id = transaction.transaction_id
     message.user_id = transaction.user_id
     message.sequence = transaction.sequence
-    # The numbers of the ledger are those of the contract.
+    # The ledger uses the numbers of the contract.
     message.kind = transaction.kind  # type: ignore[assignment]
     message.status = transaction.status  # type: ignore[assignment]
     message.feature = transaction.feature

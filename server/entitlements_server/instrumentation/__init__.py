@@ -1,4 +1,4 @@
-"""Who watches: metrics, traces, both or nobody, put together."""
+"""Metrics, traces and logs."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Several:
-    """Several observers of the engine as one."""
+    """Combines several observers of the engine."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = observers
@@ -28,7 +28,7 @@ class Several:
 
 
 def tracing_of(receiver: str | None) -> "Tracing | None":
-    """Return what traces.
+    """Return the tracing, if there is a receiver.
 
     Args:
         receiver: URL of an OTLP gRPC receiver; None: no traces.
@@ -48,7 +48,7 @@ def tracing_of(receiver: str | None) -> "Tracing | None":
 
 
 def engine_observer(metrics: Metrics | None, tracing: "Tracing | None") -> Observer | None:
-    """Return what watches the engine."""
+    """Return the observer of the engine, if there is one."""
     observers: list[Observer] = [one for one in (metrics, tracing) if one is not None]
     if len(observers) > 1:
         return Several(observers)

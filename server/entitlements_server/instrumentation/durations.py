@@ -1,7 +1,7 @@
-"""How long calls take: a histogram that costs a call next to nothing.
+"""A histogram of call durations that costs next to nothing per call.
 
-prometheus-client takes 3 µs for each observation, most of them for locks. Here an observation is appended to a queue;
-it is sorted into its bucket when somebody scrapes, or when a few thousand wait.
+An observation takes prometheus-client 3 µs, mostly for locks. Here it is appended to a queue, and
+sorted into its bucket on a scrape or once a few thousand are waiting.
 """
 
 import threading
@@ -13,19 +13,19 @@ from prometheus_client.core import HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 Labels = tuple[str, str]
-"""Of a series: method and code."""
+"""The labels of a series: method and code."""
 
 _MAX_WAITING = 4096
 
 
 class Durations(Collector):
-    """Counts durations by method and code. May be used from any thread.
+    """Counts durations by method and code. Thread-safe.
 
     Args:
-        name: Of the metric, with its unit.
-        help_text: What it is.
-        label_names: Names of the labels.
-        labels: Makes the values of the labels.
+        name: The name of the metric, with its unit.
+        help_text: The description of the metric.
+        label_names: The names of the labels.
+        labels: Returns the values of the labels.
         buckets: Upper bounds in seconds, ascending.
     """
 
@@ -54,7 +54,7 @@ class Durations(Collector):
             self._sort()
 
     def describe(self) -> Iterable[Metric]:
-        """See Collector: the name, so that no other metric can take it."""
+        """See Collector. Reserves the name of the metric."""
         return [HistogramMetricFamily(self._name, self._help, labels=self._label_names)]
 
     def collect(self) -> Iterable[Metric]:

@@ -1,44 +1,44 @@
-"""What the API and the engine report to those who watch. Metrics, logs and traces plug in here."""
+"""What the API reports to metrics and traces."""
 
 from collections.abc import Iterable
 from typing import Any, Protocol
 
 UNKNOWN_METHOD = "_OTHER"
-"""The method of a call to none of ours, so that callers cannot make up names for metrics."""
+"""The method name of calls to unknown methods, so that callers cannot add names to metrics."""
 
 
 class Span(Protocol):
-    """A call that is being traced."""
+    """The span of a call."""
 
     @property
     def context(self) -> object:
-        """What the span of a group links to."""
+        """What the span of a group can link to."""
 
     def end(self, code: str) -> None:
-        """End it, from any thread. `code` is the name of the call's status code."""
+        """End the span, from any thread. `code` is the name of the status code."""
 
 
 class Tracer(Protocol):
     """Traces calls."""
 
     def begin(self, method: str, metadata: Iterable[tuple[str, str | bytes]]) -> Span:
-        """Begin a span, below the caller's if `metadata` names one."""
+        """Begin a span: a child of the caller's span, if `metadata` has one."""
 
 
 class CallObserver(Protocol):
-    """Watches calls end. Its methods may be called from any thread."""
+    """Is notified of calls. Must be thread-safe."""
 
     def call_ended(self, method: str, code: str, seconds: float) -> None:
-        """Take note of a call.
+        """A call has ended.
 
         Args:
-            method: As in `package.Service/Method`, or UNKNOWN_METHOD.
-            code: Name of its status code, like OK.
-            seconds: From its first header to its status.
+            method: Such as `package.Service/Method`, or UNKNOWN_METHOD.
+            code: The name of its status code, such as OK.
+            seconds: Time from its first header to its status.
         """
 
     def call_shed(self, cause: str) -> None:
-        """Take note of a call that was shed under load, or because the server stops.
+        """A call was shed, under load or because the server is stopping.
 
         Args:
             cause: One of SHED_CAUSES.
@@ -54,11 +54,11 @@ SHED_CAUSES = (
     "deadline",
     "draining",
 )
-"""What may be too much."""
+"""The causes for which calls are shed."""
 
 
 class NoObserver:
-    """Watches nothing."""
+    """Ignores all notifications."""
 
     def call_ended(self, method: str, code: str, seconds: float) -> None:
         """See CallObserver."""
@@ -68,11 +68,11 @@ class NoObserver:
 
 
 def request_id_of(metadata: Iterable[tuple[str, Any]]) -> str:
-    """Return the sane `x-request-id` that a call was sent with, or nothing."""
+    """Return the `x-request-id` of a call, or an empty text if there is none or it is invalid."""
     for key, value in metadata:
         if key == "x-request-id" and isinstance(value, str):
-            sane = len(value) <= _MAX_REQUEST_ID and value.isascii() and value.isprintable()
-            return value if sane and " " not in value else ""
+            valid = len(value) <= _MAX_REQUEST_ID and value.isascii() and value.isprintable()
+            return value if valid and " " not in value else ""
     return ""
 
 

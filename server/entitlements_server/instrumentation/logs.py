@@ -1,7 +1,7 @@
-"""One line per event, to standard error: for people, or as JSON for programs.
+"""Logs one line per event to standard error: for people, or as JSON for programs.
 
-What libraries log goes the same way. No line shows a secret: tracebacks come without the values
-of variables, and whatever looks like a credential is covered before a line is written.
+Log records of libraries are handled the same way. No line shows a secret: tracebacks have no values of
+variables, and everything that looks like a credential is masked.
 """
 
 import logging
@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import structlog
 
-_COVER = "***"
+_MASK = "***"
 _CREDENTIALS = re.compile(
     r"(?P<url>://[^\s/:@'\"]*:)[^\s/@'\"]+(?=@)"  # the password in a URL
     r"|(?P<header>\bbearer\s+)[^\s'\"]+"
@@ -26,19 +26,19 @@ _CREDENTIALS = re.compile(
 def configure_logs(
     log_format: Literal["console", "json"], level: str, secrets: Iterable[str] = ()
 ) -> None:
-    """Set up structlog, and the logging of libraries, for the whole process.
+    """Configure structlog and the logging of libraries, for the whole process.
 
     Args:
-        log_format: How lines look.
-        level: The least grave that is written.
-        secrets: Texts that no line may show, besides what looks like a credential.
+        log_format: Format of the lines.
+        level: Minimum level.
+        secrets: Texts to mask, in addition to what looks like a credential.
     """
-    least = logging.getLevelNamesMapping()[level.upper()]
-    cover = covering(secrets)
+    minimum = logging.getLevelNamesMapping()[level.upper()]
+    mask = masking(secrets)
     render = _renderer(log_format)
 
-    def covered(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
-        return cover(str(render(logger, name, event)))
+    def masked(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
+        return mask(str(render(logger, name, event)))
 
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -47,7 +47,7 @@ def configure_logs(
     ]
     tracebacks: list[structlog.typing.Processor] = (
         [
-            # Without locals: they hold requests, metadata and settings.
+            # Without locals, which contain requests, metadata and settings.
             structlog.processors.ExceptionRenderer(
                 structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
             )
@@ -56,8 +56,8 @@ def configure_logs(
         else []
     )
     structlog.configure(
-        processors=[*shared, *tracebacks, covered],
-        wrapper_class=structlog.make_filtering_bound_logger(least),
+        processors=[*shared, *tracebacks, masked],
+        wrapper_class=structlog.make_filtering_bound_logger(minimum),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
@@ -68,30 +68,28 @@ def configure_logs(
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *tracebacks,
-                covered,
+                masked,
             ],
         )
     )
-    # Libraries narrate; what they have to say below a warning is for their own developers.
-    logging.basicConfig(handlers=[handler], level=max(least, logging.WARNING), force=True)
+    # Below warnings, libraries log for their own developers.
+    logging.basicConfig(handlers=[handler], level=max(minimum, logging.WARNING), force=True)
 
 
-def covering(secrets: Iterable[str] = ()) -> Callable[[str], str]:
-    """Return a function that covers secrets, and what looks like a credential, in a text."""
+def masking(secrets: Iterable[str] = ()) -> Callable[[str], str]:
+    """Return a function that masks secrets, and what looks like a credential, in a text."""
     known = [secret for secret in secrets if secret]
 
-    def cover(text: str) -> str:
+    def mask(text: str) -> str:
         for secret in known:
-            text = text.replace(secret, _COVER)
-        return _CREDENTIALS.sub(
-            lambda match: (match["url"] or match["header"] or "") + _COVER, text
-        )
+            text = text.replace(secret, _MASK)
+        return _CREDENTIALS.sub(lambda match: (match["url"] or match["header"] or "") + _MASK, text)
 
-    return cover
+    return mask
 
 
 class Throttle:
-    """Lets through so many lines of a kind in so many seconds, and counts the rest."""
+    """Allows a number of lines of each kind per period, and counts the rest."""
 
     def __init__(
         self, *, lines: int, seconds: float, clock: Callable[[], float] = time.monotonic
@@ -103,13 +101,13 @@ class Throttle:
         self._seen: dict[str, int] = {}
 
     def ask(self, kind: str) -> int | None:
-        """Ask whether to write a line.
+        """Decide whether to write a line.
 
         Args:
-            kind: One of few: each is remembered.
+            kind: The kind of line. There should be few kinds: each uses memory.
 
         Returns:
-            How many were kept back since the last that was let through; None to keep this back.
+            How many lines were suppressed since the last one written; None: suppress this one.
         """
         now = self._clock()
         seen = self._seen.get(kind, 0)

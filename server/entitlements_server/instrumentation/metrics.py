@@ -1,6 +1,6 @@
-"""Metrics for Prometheus: calls under the names of OpenTelemetry's RPC conventions, and the ledger.
+"""Prometheus metrics: calls, named as in OpenTelemetry's RPC conventions, and the ledger.
 
-Labels are bounded: methods are those of the server, features those of its catalogue.
+Label values are bounded: the methods of the server and the features of its catalogue.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
 from entitlements_server.ledger.values import Kind, Status, Transaction
 
 _CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
-"""As OpenTelemetry's RPC conventions advise, in seconds."""
+"""In seconds, as recommended by OpenTelemetry's RPC conventions."""
 
 _COMMIT_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5)
 _GROUP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
@@ -34,19 +34,19 @@ _GROUP_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 SERVER_ERRORS = frozenset(
     ("UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS")
 )
-"""The codes that the conventions count as errors of a server."""
+"""The codes that the conventions count as server errors."""
 
 
-# Prometheus finds out itself when a counter began anew; it would be one series more for each.
+# Prometheus detects restarted counters itself; this would add a series for each counter.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class MetricsListenError(ConfigurationError):
-    """The address for metrics cannot be listened on."""
+    """The server cannot listen on the address for metrics."""
 
 
 class Metrics:
-    """Everything that is measured. Watches calls and groups; see `interface.py`, `engine.py`."""
+    """All metrics. Observes calls and groups: see `interface.py` and `engine.py`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -62,10 +62,12 @@ class Metrics:
         )
         self.registry.register(self._durations)
         self._charges = self._by_feature("charges", "Successful charges, free ones included.")
-        self._denials = self._by_feature("denials", "Charges denied for a balance too small.")
+        self._denials = self._by_feature(
+            "denials", "Charges denied because the balance was too small."
+        )
         self._consumed = self._by_feature("tokens_consumed", "Tokens charged.")
         self._replays = self._count(
-            "replays", "Writes answered with the transaction they made before."
+            "replays", "Writes answered with the transaction of an earlier request."
         )
         self._refunds = self._count("refunds", "Refunds.")
         self._refunded = self._count("tokens_refunded", "Tokens given back.")
@@ -93,32 +95,32 @@ class Metrics:
         self._shed = {cause: shed.labels(cause) for cause in SHED_CAUSES}
         reloads = Counter(
             "entitlements_reloads",
-            "Files read again, by what they hold and whether that was taken.",
+            "Reloads of files, by file and result.",
             ("what", "result"),
             registry=self.registry,
         )
         self._reloads = {
-            (what, taken): reloads.labels(what, "taken" if taken else "refused")
+            (what, accepted): reloads.labels(what, "accepted" if accepted else "rejected")
             for what in ("callers", "catalogue", "certificate")
-            for taken in (True, False)
+            for accepted in (True, False)
         }
         self._handshake_failures = self._count(
-            "handshake_failures", "TLS handshakes that failed, as far as gRPC's core reports them."
+            "handshake_failures", "Failed TLS handshakes, as far as gRPC's core reports them."
         )
         self._store_up = Gauge(
-            "entitlements_store_up", "1 while the store can be reached.", registry=self.registry
+            "entitlements_store_up", "1 if the store can be reached.", registry=self.registry
         )
         self._certificate_expiry = Gauge(
             "entitlements_certificate_expiry_timestamp_seconds",
-            "When the TLS certificate in use expires, seconds since 1970 UTC; 0 without TLS.",
+            "Expiry of the TLS certificate in use, seconds since 1970 UTC; 0 without TLS.",
             registry=self.registry,
         )
 
     def watch(self, *, queue_depth: Callable[[], int], in_flight: Callable[[], int]) -> None:
-        """Show two figures as they are whenever someone asks."""
+        """Add two gauges whose values are read on each scrape."""
         for name, text, figure in (
-            ("queue_depth", "Commands that wait for their group.", queue_depth),
-            ("calls_in_flight", "Calls being worked on.", in_flight),
+            ("queue_depth", "Commands waiting for their group.", queue_depth),
+            ("calls_in_flight", "Calls in flight.", in_flight),
         ):
             gauge = Gauge(f"entitlements_{name}", text, registry=self.registry)
             gauge.set_function(figure)
@@ -143,7 +145,7 @@ class Metrics:
             elif isinstance(outcome, Recorded):
                 transaction = outcome.transaction
                 if transaction.kind is Kind.CONSUME and transaction.status is Status.SUCCESS:
-                    # One update a feature and group, not one a charge.
+                    # One update per feature and group, not one per charge.
                     sums = charges.setdefault(transaction.feature, [0, 0])
                     sums[0] += 1
                     sums[1] += transaction.cost
@@ -156,35 +158,35 @@ class Metrics:
             self._consumed(feature).inc(tokens)
 
     def handshake_failed(self) -> None:
-        """Take note of a TLS handshake that failed."""
+        """Count a failed TLS handshake."""
         self._handshake_failures.inc()
 
-    def reloaded(self, what: str, *, taken: bool) -> None:
-        """Take note of a file that was read again: `callers`, `catalogue` or `certificate`."""
-        self._reloads[what, taken].inc()
+    def reloaded(self, what: str, *, accepted: bool) -> None:
+        """Count a reload of `callers`, `catalogue` or `certificate`."""
+        self._reloads[what, accepted].inc()
 
     def store_is_up(self, up: bool) -> None:
-        """Take note of whether the store can be reached."""
+        """Set whether the store can be reached."""
         self._store_up.set(up)
 
     def certificate_expires(self, at_s: float) -> None:
-        """Take note of when the certificate in use expires, seconds since 1970 UTC."""
+        """Set when the certificate in use expires, seconds since 1970 UTC."""
         self._certificate_expiry.set(at_s)
 
     @contextmanager
     def served(self, listen: str) -> Iterator[str]:
-        """Serve the metrics over HTTP while the block runs; returns where, as HOST:PORT.
+        """Serve the metrics over HTTP while the block runs. Yields the address, as HOST:PORT.
 
         Raises:
-            MetricsListenError: The address cannot be listened on.
+            MetricsListenError: The server cannot listen on the address.
         """
         host, _, port = listen.rpartition(":")
         try:
             server, thread = start_http_server(int(port), host.strip("[]"), self.registry)
         except OSError as error:
             raise MetricsListenError(
-                f"The address {listen} cannot be listened on for metrics ({error.strerror}):"
-                " choose another with --metrics-listen."
+                f"The server cannot listen on {listen} for metrics ({error.strerror}): choose another"
+                " address with --metrics-listen."
             ) from error
         try:
             yield f"{host}:{server.server_port}"

@@ -1,8 +1,8 @@
-"""What libraries in C write to standard error, as log lines like all others.
+"""Turns what C libraries write to standard error into log lines.
 
-gRPC's core reports failed TLS handshakes and its own troubles by plain lines, one for each, as many as a stranger
-likes to cause. While this is on, file descriptor 2 is a pipe: each line becomes an event of the log, a
-flood of them is throttled, and failed handshakes are counted.
+gRPC's core reports failed TLS handshakes and other problems as plain lines, and a stranger can cause
+any number of them. Here file descriptor 2 is replaced by a pipe: each line becomes a log event, floods
+are throttled, and failed handshakes are counted.
 """
 
 import faulthandler
@@ -19,16 +19,16 @@ from entitlements_server.instrumentation.logs import Throttle
 
 log = structlog.get_logger()
 
-_LINE = re.compile(r"(?P<level>[IWEF])\d{4} [\d:.]+ +\d+ (?P<place>\S+?:\d+)\] (?P<text>.*)")
+_LINE = re.compile(r"(?P<level>[IWEF])\d{4} [\d:.]+ +\d+ (?P<source>\S+?:\d+)\] (?P<text>.*)")
 _HANDSHAKE = "Handshake failed"
 _MAX_LINE_BYTES = 1000
 
 
 class NativeLog:
-    """Takes lines and logs them.
+    """Logs lines of C libraries.
 
     Attributes:
-        on_handshake_failure: Called for each TLS handshake that failed, from a thread of its own.
+        on_handshake_failure: Called for each failed TLS handshake, on the reading thread.
     """
 
     def __init__(self) -> None:
@@ -36,41 +36,42 @@ class NativeLog:
         self._throttle = Throttle(lines=20, seconds=10.0)
 
     def take(self, line: str) -> None:
-        """Log a line, unless there are too many."""
+        """Log a line, unless there are too many of its kind."""
         found = _LINE.fullmatch(line)
         text = found["text"] if found else line
         failed_handshake = _HANDSHAKE in text
         if failed_handshake:
             self.on_handshake_failure()
-        kept_back = self._throttle.ask("handshake" if failed_handshake else "other")
-        if kept_back is None:
+        suppressed = self._throttle.ask("handshake" if failed_handshake else "other")
+        if suppressed is None:
             return
         if failed_handshake:
             log.warning(
-                "A TLS handshake failed: whoever connected speaks no TLS, or trusts or is trusted"
-                " by other authorities.",
+                "A TLS handshake failed: the client does not use TLS, or one side does not trust the"
+                " other's certificate.",
                 cause=text,
-                similar_lines_kept_back=kept_back,
+                similar_lines_suppressed=suppressed,
             )
         else:
             log.warning(
-                "A library reports something.",
+                "A library wrote a message.",
                 text=text,
-                place=found["place"] if found else "",
-                similar_lines_kept_back=kept_back,
+                source=found["source"] if found else "",
+                similar_lines_suppressed=suppressed,
             )
 
 
 @contextmanager
 def native_log() -> Iterator[NativeLog]:
-    """Take what is written to file descriptor 2 while the block runs.
+    """Log what is written to file descriptor 2 while the block runs.
 
-    `sys.stderr` goes on writing to where it did. Should the process crash, the fault handler does, too.
+    `sys.stderr` still writes to its original target, and so does the fault handler if the process
+    crashes.
     """
     taken = NativeLog()
     original = os.dup(2)
     reading, writing = os.pipe()
-    # A library must never wait for its line to be read: rather the line is lost.
+    # A library must never wait until its line is read: it is better to lose the line.
     os.set_blocking(writing, False)
     sys.stderr.flush()
     before = sys.stderr
@@ -85,7 +86,7 @@ def native_log() -> Iterator[NativeLog]:
         yield taken
     finally:
         faulthandler.disable()
-        # The last writing end of the pipe: the reader comes to its end.
+        # This closes the last writing end of the pipe, which ends the reader.
         os.dup2(original, 2)
         reader.join()
         sys.stderr = before

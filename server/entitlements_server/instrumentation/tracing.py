@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry (extra `otel`): a span for each call and one for each group.
+"""OpenTelemetry traces (extra `otel`): a span for each call and for each group.
 
-Nothing of this is imported, and nothing is paid, unless `--trace-to` is set. Spans hold methods,
-codes, sizes and times; never metadata, requests or the texts of errors.
+Only imported if `--trace-to` is set. Spans have methods, codes, sizes and times; never metadata,
+requests or error texts.
 """
 
 import time
@@ -46,11 +46,11 @@ class CallSpan:
 
 
 class Tracing:
-    """Makes spans and exports them; see `interface.Tracer` and `engine.Observer`.
+    """Creates and exports spans; see `interface.Tracer` and `engine.Observer`.
 
     Args:
-        exporter: Where spans go. It sends from a thread of its own, in batches.
-        version: Of this program.
+        exporter: Exports the spans, in batches on a thread of its own.
+        version: The version of this program.
     """
 
     def __init__(self, exporter: SpanExporter, version: str) -> None:
@@ -62,7 +62,7 @@ class Tracing:
 
     @classmethod
     def to_receiver(cls, url: str, version: str) -> "Tracing":
-        """Send spans to an OTLP gRPC receiver. `https://` means TLS.
+        """Export spans to an OTLP gRPC receiver. `https://` means TLS.
 
         Headers and certificates come from the environment variables that OpenTelemetry defines.
         """
@@ -71,7 +71,7 @@ class Tracing:
     def begin(self, method: str, metadata: Iterable[tuple[str, Any]]) -> CallSpan:
         """See interface.Tracer. Accepts W3C trace context."""
         carrier = {key: value for key, value in metadata if key in _W3C}
-        # Not the ambient context: only the caller's, or a new trace.
+        # Only the caller's context or a new trace, never the ambient context.
         parent = self._propagator.extract(carrier, Context())
         span = self._tracer.start_span(
             method,
@@ -102,6 +102,6 @@ class Tracing:
         span.end(end_ns)
 
     def close(self) -> None:
-        """Send what is left, for at most five seconds."""
+        """Export the remaining spans, within at most five seconds."""
         self._provider.force_flush(_FLUSH_MS)
         self._provider.shutdown()

@@ -1,4 +1,4 @@
-"""The features that there are, and what each costs."""
+"""The features and their prices."""
 
 import json
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from entitlements_server.ledger.values import Account
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
-    """One line of the catalogue. `cost` is in tokens, 0 to 10^12; at 0 it is open to everyone.
+    """A feature of the catalogue. `cost` is in tokens, 0 to 10^12; a cost of 0 is open to everyone.
 
     Raises:
         InvalidFieldError: A field is malformed or out of range.
@@ -30,7 +30,7 @@ class Feature:
     def __post_init__(self) -> None:
         # Named as in the catalogue file, which is where a wrong one comes from.
         check_id("feature", self.feature_id)
-        check_amount("cost", self.cost, least=0)
+        check_amount("cost", self.cost, minimum=0)
         check_text("title", self.title)
         check_text("description", self.description)
         check_text("use_case", self.use_case)
@@ -38,10 +38,10 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Catalogue:
-    """A set of features in an order. `version` is a hash of its content.
+    """An ordered set of features. `version` is a hash of its contents.
 
     Raises:
-        InvalidFieldError: It is empty, too long, or names a feature twice.
+        InvalidFieldError: It is empty or too long, or names a feature twice.
     """
 
     features: tuple[Feature, ...]
@@ -55,13 +55,13 @@ class Catalogue:
             raise InvalidFieldError("features", f"must list 1 to {self.MAX_FEATURES} features")
         by_id = {feature.feature_id: feature for feature in self.features}
         if len(by_id) < len(self.features):
-            raise InvalidFieldError("features", "must name each feature once")
+            raise InvalidFieldError("features", "must name each feature only once")
         content = json.dumps([astuple(feature) for feature in self.features])
         object.__setattr__(self, "_by_id", by_id)
         object.__setattr__(self, "version", sha256(content.encode()).hexdigest()[:12])
 
     def feature(self, feature: str) -> Feature:
-        """Look a feature up.
+        """Return a feature by its id.
 
         Raises:
             UnknownFeatureError: It is not in the catalogue.
@@ -81,12 +81,12 @@ class Access(Struct, frozen=True, gc=False):
 
     @property
     def allowed(self) -> bool:
-        """The rule of access: the balance covers the cost. A free feature is always covered."""
+        """The access rule: the balance covers the cost. A free feature is always covered."""
         return self.available >= self.required
 
 
 def access(account: Account, feature: Feature) -> Access:
-    """Return whether `account` could be charged for `feature` as it stands."""
+    """Return whether `account` could be charged for `feature` now."""
     return Access(feature=feature.feature_id, required=feature.cost, available=account.balance)
 
 

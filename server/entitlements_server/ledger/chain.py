@@ -3,44 +3,43 @@
     head = BLAKE2b-256(DOMAIN, FORM, head before, commitment, facts)
     commitment = BLAKE2b-256(PERSONAL_DOMAIN, FORM, salt, personal)
 
-A transaction's stored form is JSON, see `encoding.py`. Its facts are the text before the first `,"2":`
-and what is personal is the text after that: ids of people and free texts. A field that is its default
-is not in there, so a field that is added later leaves the digests of old rows as they are. The head
-before the first transaction is 32 zero bytes.
+A transaction is stored as JSON, see `encoding.py`. The text before the first `,"2":` is its facts;
+the text after it is personal: ids of people and free texts. A field with its default value is left
+out, so adding a field later does not change the digests of old rows. The head before the first
+transaction is 32 zero bytes.
 
-The account keeps the head and the rows keep no digest. Whoever has to forget a person replaces what
-is personal by its commitment, and drops the salt: then nobody can guess what it was, and the chain
-still holds.
+The account stores the head; the rows store no digest. To forget a person, replace the personal text
+by its commitment and drop the salt: nobody can then guess the text, and the chain still holds.
 """
 
 from hashlib import blake2b
 
 DOMAIN = b"entitlements.v1.Transaction"
-"""What the digest of a transaction begins with."""
+"""Prefix of the digest of a transaction."""
 
 PERSONAL_DOMAIN = b"entitlements.v1.Transaction/personal"
-"""What the commitment to what is personal begins with."""
+"""Prefix of the commitment to the personal text."""
 
 FORM = b"\x00\x01"
-"""A zero byte and the version of this form. A new form is a new number."""
+"""A zero byte and the version of this form. A new form gets a new number."""
 
 GENESIS = bytes(32)
 """The head before the first transaction."""
 
 _BEFORE_PERSONAL = b',"2":'
-# Copying a digest that has begun is faster than beginning one.
+# Copying a started digest is faster than starting one.
 _CHAIN = blake2b(DOMAIN + FORM, digest_size=32)
 _COMMITMENT = blake2b(PERSONAL_DOMAIN + FORM, digest_size=32)
 
 
 def next_head(head: bytes, salt: str, stored: bytes) -> bytes:
-    """Return the head once a transaction is recorded.
+    """Return the head after a transaction.
 
     Args:
         head: The head before it; empty before the first.
-        salt: Of the account: letters, digits, `-` and `_`.
-        stored: The transaction as it is stored. Quotes within its texts are escaped, so the first
-            member that is called 2 is where what is personal begins.
+        salt: The account's salt: letters, digits, `-` and `_`.
+        stored: The transaction as it is stored. Quotes in its texts are escaped, so the first member
+            named 2 is where the personal text begins.
     """
     facts, _, personal = stored.partition(_BEFORE_PERSONAL)
     commitment = _COMMITMENT.copy()

@@ -1,7 +1,7 @@
-"""The four writes. A command that exists is well formed: building it checks every argument.
+"""The four writes. A command is always well formed: its constructor checks every argument.
 
-Fields that all commands have: `user_id`, the one account it is about; `idempotency_key`, which
-makes a retry safe, or empty; `caller`, the authenticated name that asks, or empty.
+All commands have these fields: `user_id`, the account to change; `idempotency_key`, which makes a
+retry safe, or empty; `caller`, the name of the authenticated caller, or empty.
 """
 
 from msgspec import Struct
@@ -37,7 +37,7 @@ class Consume(Struct, frozen=True, gc=False, kw_only=True):
 
 
 class Refund(Struct, frozen=True, gc=False, kw_only=True):
-    """Give back `amount` tokens of a charge; 0 gives back all that remains.
+    """Give back `amount` tokens of a charge; 0 gives back everything that remains.
 
     Raises:
         InvalidFieldError: An argument is malformed or out of range.
@@ -53,7 +53,7 @@ class Refund(Struct, frozen=True, gc=False, kw_only=True):
     def __post_init__(self) -> None:
         check_id("user_id", self.user_id)
         check_id("transaction_id", self.transaction_id)
-        check_amount("amount", self.amount, least=0)
+        check_amount("amount", self.amount, minimum=0)
         check_text("reason", self.reason)
         check_key(self.idempotency_key)
 

@@ -1,8 +1,8 @@
-"""The rules. One pure function decides every write, for every store alike.
+"""The rules. One pure function decides every write, for every store.
 
-The order of decision is the same for each: a known idempotency key first, then whether the
-feature or charge exists, then the balance. Looking at the key before the balance is what makes a
-retry safe: the retry of a charge that succeeded must succeed, even at a balance of zero.
+The order is always the same: the idempotency key, then whether the feature or charge exists, then
+the balance. Checking the key before the balance makes retries safe: the retry of a successful charge
+must succeed even at a balance of zero.
 """
 
 import secrets
@@ -27,20 +27,20 @@ from entitlements_server.ledger.limits import MAX_BALANCE
 from entitlements_server.ledger.settlement import settled
 from entitlements_server.ledger.values import Account, Charge, Facts, Kind, Status, Transaction
 
-# Looked up once: see values.py.
+# Looked up only once: see values.py.
 _CONSUME = Kind.CONSUME
 _SUCCESS, _DENIED = Status.SUCCESS, Status.DENIED
 
 MAX_RECORDED = 3
-"""Most transactions that one decision records: what expired, what lapsed, and its own."""
+"""Most transactions that one decision records: an expiry, a lapse, and its own."""
 
 
 class Recorded(Struct, frozen=True, gc=False):
-    """A new transaction, to be made durable. It may be a denied one.
+    """A new transaction to be made durable. It may be a denied one.
 
     Attributes:
-        transaction: The command's own: the answer.
-        settlements: What lapsed by itself until then and is recorded before it, in order.
+        transaction: The command's own transaction, which is the answer.
+        settlements: What has lapsed by then; recorded before it, in order.
     """
 
     transaction: Transaction
@@ -51,45 +51,45 @@ class Recorded(Struct, frozen=True, gc=False):
 
     @property
     def transactions(self) -> tuple[Transaction, ...]:
-        """All that is recorded, in order."""
+        """Everything that is recorded, in order."""
         return (*self.settlements, self.transaction) if self.settlements else (self.transaction,)
 
 
 class Replayed(Struct, frozen=True, gc=False):
-    """The transaction that an earlier, equal request made. Nothing new is recorded."""
+    """The transaction of an earlier, identical request. Nothing new is recorded."""
 
     transaction: Transaction
     transactions: ClassVar[tuple[Transaction, ...]] = ()
 
 
 class Rejected(Struct, frozen=True):
-    """The rules turn the request down. Nothing is recorded."""
+    """The rules reject the request. Nothing is recorded."""
 
     error: LedgerError
     transactions: ClassVar[tuple[Transaction, ...]] = ()
 
 
 Outcome = Recorded | Replayed | Rejected
-"""What a decision comes to."""
+"""The result of a decision."""
 
 Rule = Callable[[Account, Facts, Command], Outcome]
-"""`decide` with its terms filled in: all that a store needs to know of the rules."""
+"""`decide` with its terms bound: all that a store needs to know about the rules."""
 
 
 def new_salt() -> str:
-    """Return a salt for the chain of a new account: 128 bits that nobody can guess."""
+    """Return a salt for the chain of a new account: 128 random bits."""
     return secrets.token_urlsafe(16)
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a decision depends on besides the ledger.
+    """What a decision depends on besides the ledger's contents.
 
     Attributes:
-        catalogue: The prices in force.
-        now_us: The time, microseconds since 1970 UTC. A clock that was set back cannot make
-            history run backwards: the account's newest time is the least that is recorded, and
-            this one is recorded beside it.
+        catalogue: The current prices.
+        now_us: The time, microseconds since 1970 UTC. If the clock was set back, the account's
+            newest time is recorded instead, so that history never runs backwards, and this time
+            is recorded as the decision's own.
         new_salt: Makes the salt of a new account.
     """
 
@@ -99,10 +99,10 @@ class Terms:
 
 
 def bind(catalogue: Catalogue, now_us: int) -> Rule:
-    """Return the rules with their terms filled in, for one group.
+    """Return the rules with their terms bound, for one group.
 
     Args:
-        catalogue: The prices in force.
+        catalogue: The current prices.
         now_us: The time, microseconds since 1970 UTC.
     """
     terms = Terms(catalogue, now_us)
@@ -114,12 +114,12 @@ def decide(account: Account, facts: Facts, command: Command, terms: Terms) -> Ou
 
     Args:
         account: The account of `command.user_id`, as it is stored.
-        facts: The transaction bound to the command's key, and the charge that a refund names.
-        command: What is asked for.
+        facts: The transaction that the command's key is bound to, and the charge to be refunded.
+        command: What to decide.
         terms: Prices and time.
 
     Returns:
-        What to record or to answer. Never raises for a well-formed command.
+        What to record or to answer. Never raises.
     """
     if facts.bound is not None:
         return _replay(facts.bound, facts.charge, command)
@@ -144,9 +144,9 @@ def decide(account: Account, facts: Facts, command: Command, terms: Terms) -> Ou
 
 
 def denial(transaction: Transaction) -> InsufficientTokensError | None:
-    """Return the error that a recorded transaction is answered with: only a denied one has any.
+    """Return the error to answer a denied transaction with; None for any other.
 
-    A denial is an error, so that a caller who ignores the response gives nothing away.
+    A denial is an error so that a caller who ignores the response gives nothing away.
     """
     if transaction.status is not _DENIED:
         return None
@@ -181,7 +181,7 @@ def _refund(
     if not charge.took_tokens:
         raise NotRefundableError(command.transaction_id)
     if charge.last_refund is not None and not charge.remaining:
-        # All of it was given back: asking for all of it again changes nothing.
+        # Everything was given back: asking for all of it again changes nothing.
         if command.amount in (0, charge.transaction.cost):
             return Replayed(charge.last_refund)
         raise _exceeds(charge, command.amount)
@@ -212,7 +212,7 @@ def _record(
         raise BalanceLimitExceededError(balance=account.balance, amount=amount, limit=MAX_BALANCE)
     consume = command if isinstance(command, Consume) else None
     time_us = max(terms.now_us, account.update_time_us)
-    # Python is slow to pass more than 15 arguments by name.
+    # Python is slow at passing more than 15 arguments by name.
     return Transaction(
         account.transaction_count + 1,
         kind,
@@ -248,7 +248,7 @@ def _replay(bound: Transaction, charge: Charge | None, command: Command) -> Outc
 
 
 def _difference(bound: Transaction, charge: Charge | None, command: Command) -> str | None:
-    """Name the first field in which `command` is not the request that made `bound`."""
+    """Name the first field in which `command` differs from the request that made `bound`."""
     compared: tuple[tuple[str, object, object], ...]
     match command:
         case Consume():
@@ -280,9 +280,9 @@ def _difference(bound: Transaction, charge: Charge | None, command: Command) -> 
 
 
 def _all_that_remained(bound: Transaction, charge: Charge | None) -> int:
-    """Return what a request for all that remains came to, if `bound` may have been its answer.
+    """Return the amount of a refund of all that remained, if `bound` may have been one; else 0.
 
-    Only the refund that completed a charge can have been that: it is the newest, and nothing
+    Only the refund that completed the charge may have been one: it is the newest, and nothing
     remains after it.
     """
     completed = charge is not None and not charge.remaining and charge.last_refund == bound

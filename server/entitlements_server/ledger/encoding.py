@@ -1,11 +1,11 @@
-r"""Accounts and transactions as bytes: what every store keeps of them, and what the chain hashes.
+r"""Accounts and transactions as bytes, as every store keeps them and the chain hashes them.
 
-The form is a JSON object without white space. Each field that is not its default is there under its
-number in the contract. A transaction has first its facts and then its personal members, which begin
-with the user id, number 2; both are in ascending order. Text is UTF-8 in which only `"`, `\` and
-control characters are escaped.
+Each is a JSON object without white space. A field is stored under its number in the contract, unless
+it has its default value. A transaction has its facts first, then its personal members, which begin
+with the user id, number 2; both in ascending order. Text is UTF-8; only `"`, `\` and control
+characters are escaped.
 
-Members that this version does not know are of a newer one. They are carried through as they are.
+Members that this version does not know come from a newer one. They are carried through unchanged.
 """
 
 import msgspec
@@ -43,10 +43,10 @@ def encode_transaction(transaction: Transaction) -> bytes:
 
 
 def decode_account(text: Text) -> Account:
-    """Read an account.
+    """Decode an account.
 
     Raises:
-        msgspec.DecodeError: It is none.
+        msgspec.DecodeError: The text is not an account.
     """
     try:
         return _account(text)
@@ -60,10 +60,10 @@ def decode_account(text: Text) -> Account:
 
 
 def decode_transaction(text: Text) -> Transaction:
-    """Read a transaction.
+    """Decode a transaction.
 
     Raises:
-        msgspec.DecodeError: It is none.
+        msgspec.DecodeError: The text is not a transaction.
     """
     try:
         return _transaction(text)
@@ -78,10 +78,10 @@ def decode_transaction(text: Text) -> Transaction:
 
 
 def decode_accounts(text: Text) -> list[Account]:
-    """Read a JSON array of accounts.
+    """Decode a JSON array of accounts.
 
     Raises:
-        msgspec.DecodeError: One of them is none.
+        msgspec.DecodeError: An element is not an account.
     """
     try:
         return _accounts(text)
@@ -90,10 +90,10 @@ def decode_accounts(text: Text) -> list[Account]:
 
 
 def decode_transactions(text: Text) -> list[Transaction]:
-    """Read a JSON array of transactions.
+    """Decode a JSON array of transactions.
 
     Raises:
-        msgspec.DecodeError: One of them is none.
+        msgspec.DecodeError: An element is not a transaction.
     """
     try:
         return _transactions(text)

@@ -1,4 +1,4 @@
-"""From one account to the next: what a transaction makes of it."""
+"""What a transaction does to its account."""
 
 from entitlements_server.ledger import settlement
 from entitlements_server.ledger.chain import next_head
@@ -6,12 +6,12 @@ from entitlements_server.ledger.values import Account, Transaction
 
 
 def account_after(account: Account, transaction: Transaction, stored: bytes) -> Account:
-    """Return what `account` is once `transaction`, its next one, is recorded.
+    """Return the account after its next transaction.
 
     Args:
-        account: Before it.
-        transaction: The next one.
-        stored: It, as stores keep it.
+        account: The account before the transaction.
+        transaction: Its next transaction.
+        stored: The same transaction as it is stored.
     """
     salt = account.salt or transaction.salt
     return Account(

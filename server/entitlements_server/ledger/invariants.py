@@ -1,8 +1,8 @@
-"""What must hold of every history: one list, for all that is appended, copied, verified and tested.
+"""What must be true of every history: one list, used by append, copy, verify and the tests.
 
-An invariant looks at a transaction and what comes before it, and says in what way the one contradicts
-the other, if it does. Those of `SUCCESSION` need the account; those of `REFERENCES` need the
-transaction that a key is bound to and the charge that a refund names.
+An invariant compares a transaction with what came before it and describes any contradiction. Those
+in `SUCCESSION` need the account; those in `REFERENCES` need the transaction that a key is bound to
+and the charge that a refund names. A new invariant is a function in one of the two lists.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,10 +22,10 @@ from entitlements_server.ledger.values import (
 )
 
 Succession = Callable[[Account, Transaction], str | None]
-"""Looks at the account before a transaction, and returns the end of a sentence or nothing."""
+"""Takes the account before a transaction and the transaction. Returns a violation, or None."""
 
 Reference = Callable[[Facts, Transaction], str | None]
-"""Looks at what a transaction refers to, likewise."""
+"""Takes what a transaction refers to and the transaction. Returns a violation, or None."""
 
 
 def _sequences_have_no_gap(account: Account, transaction: Transaction) -> str | None:
@@ -46,9 +46,11 @@ def _times_never_run_backwards(account: Account, transaction: Transaction) -> st
     return None
 
 
-def _decision_times_are_noted_where_they_differ(_: Account, transaction: Transaction) -> str | None:
+def _decision_times_are_recorded_only_where_they_differ(
+    _: Account, transaction: Transaction
+) -> str | None:
     if transaction.decision_time_us == transaction.create_time_us:
-        return "its decision time is that of its creation, and should not be noted"
+        return "its decision time equals its creation time and should not be recorded"
     return None
 
 
@@ -59,7 +61,7 @@ def _a_history_has_one_salt(account: Account, transaction: Transaction) -> str |
 
 
 def _kinds_have_their_effect(_: Account, transaction: Transaction) -> str | None:
-    """Not of kinds that only a newer version knows."""
+    """Accepts kinds that only a newer version knows."""
     amount, cost = transaction.amount, transaction.cost
     match transaction.kind, transaction.status:
         case Kind.CONSUME, Status.SUCCESS:
@@ -75,7 +77,7 @@ def _kinds_have_their_effect(_: Account, transaction: Transaction) -> str | None
     if holds:
         return None
     return (
-        f"a {transaction.kind.name} that ended as {transaction.status.name} at a cost of {cost}"
+        f"a {transaction.kind.name} with status {transaction.status.name} and a cost of {cost}"
         f" cannot change the balance by {amount}"
     )
 
@@ -83,7 +85,7 @@ def _kinds_have_their_effect(_: Account, transaction: Transaction) -> str | None
 def _keys_are_bound_once(facts: Facts, transaction: Transaction) -> str | None:
     if transaction.binds_key and facts.bound is not None:
         return (
-            f"its key '{transaction.idempotency_key}' is bound already, to transaction"
+            f"its key '{transaction.idempotency_key}' is already bound to transaction"
             f" {facts.bound.sequence}"
         )
     return None
@@ -92,13 +94,13 @@ def _keys_are_bound_once(facts: Facts, transaction: Transaction) -> str | None:
 def _refunds_name_charges(facts: Facts, transaction: Transaction) -> str | None:
     refunded, charge = transaction.refunded_transaction_id, facts.charge
     if bool(refunded) != (transaction.kind is Kind.REFUND):
-        return "a refund, and nothing else, names a charge"
+        return "a refund must name a charge, and nothing else may"
     if not refunded:
         return None
     if charge is None or not charge.took_tokens:
-        return f"'{refunded}' is no charge of that user"
+        return f"'{refunded}' is not a charge of that user"
     if not 0 < transaction.amount <= charge.remaining:
-        return f"{charge.remaining} tokens remain of the charge it refunds"
+        return f"only {charge.remaining} tokens remain of the charge it refunds"
     return None
 
 
@@ -106,23 +108,23 @@ SUCCESSION: tuple[Succession, ...] = (
     _sequences_have_no_gap,
     _balances_follow_from_each_other,
     _times_never_run_backwards,
-    _decision_times_are_noted_where_they_differ,
+    _decision_times_are_recorded_only_where_they_differ,
     _a_history_has_one_salt,
     _kinds_have_their_effect,
 )
-"""What a transaction must be, given the account before it."""
+"""Invariants of a transaction and the account before it."""
 
 REFERENCES: tuple[Reference, ...] = (_keys_are_bound_once, _refunds_name_charges)
-"""What a transaction must be, given what it refers to."""
+"""Invariants of a transaction and what it refers to."""
 
 
 def violations(account: Account, facts: Facts, transaction: Transaction) -> Iterator[str]:
-    """Check the next transaction of a history. Yields the end of a sentence for each violation.
+    """Check the next transaction of a history. Yields each violation, as the end of a sentence.
 
     Args:
-        account: Before the transaction.
+        account: The account before the transaction.
         facts: The transaction that its key is bound to, and the charge that it refunds.
-        transaction: What comes next.
+        transaction: The next transaction.
     """
     for succession in SUCCESSION:
         if problem := succession(account, transaction):
@@ -134,16 +136,16 @@ def violations(account: Account, facts: Facts, transaction: Transaction) -> Iter
 
 @dataclass(slots=True)
 class History:
-    """Checks the history of one account as it is read, oldest first.
+    """Checks the history of one account while it is read, oldest transaction first.
 
-    Keys and charges have to be remembered until the history is through. To bound that, a long
+    Keys and charges must be remembered until the end of the history. To bound that memory, a long
     history can be read several times, each time for another `part` of the keys and charges.
 
     Attributes:
-        account: As it was when the reading began. What came later is not looked at.
-        part: Which part of keys and charges to look at: 0 to parts - 1. What follows from the
-            transaction before is looked at in part 0.
-        parts: How many parts there are, at least 1.
+        account: The account when the reading began. Later transactions are not checked.
+        part: Which part of the keys and charges to check: 0 to parts - 1. Part 0 also checks
+            the succession of transactions.
+        parts: Number of parts, at least 1.
     """
 
     account: Account
@@ -158,11 +160,11 @@ class History:
         self._so_far = Account(self.account.user_id)
 
     def add(self, transaction: Transaction, stored: bytes) -> Iterator[str]:
-        """Check the next transaction. Yields the end of a sentence for each violation.
+        """Check the next transaction. Yields each violation, as the end of a sentence.
 
         Args:
-            transaction: The next one.
-            stored: It, as stores keep it.
+            transaction: The next transaction.
+            stored: The same transaction as it is stored.
         """
         if self.part == 0:
             for succession in SUCCESSION:
@@ -173,7 +175,7 @@ class History:
         yield from self._references(transaction)
 
     def finish(self) -> Iterator[str]:
-        """Check the account, once its newest transaction was looked at."""
+        """Check the account after its newest transaction was added."""
         if self.part:
             return
         found, account = self._so_far, self.account
@@ -183,19 +185,19 @@ class History:
             stored, right = getattr(account, one.name), getattr(found, one.name)
             if one.name == "head" and stored != right:
                 yield (
-                    "its chain ends in another head than its transactions lead to: one of them was"
-                    " changed, dropped, inserted or moved"
+                    "its head is not the one that its transactions lead to: a transaction was changed,"
+                    " dropped, inserted or moved"
                 )
             elif one.name not in ("head", *self._unknowable) and stored != right:
-                yield f"its {one.name} is {stored!r} and its transactions come to {right!r}"
+                yield f"its {one.name} is {stored!r} but its transactions add up to {right!r}"
 
     @property
     def _unknowable(self) -> tuple[str, ...]:
-        """Fields of an account that this version can't derive."""
+        """Fields of the account that this version cannot derive."""
         return ("carried", "due_us") if self._has_unknown else ("carried",)
 
     def _references(self, transaction: Transaction) -> Iterator[str]:
-        """Check what is in this part of the keys and charges, and remember it."""
+        """Check and remember the key and charge, if they are in this part."""
         key, sequence = transaction.idempotency_key, transaction.sequence
         refunded = sequence_of(transaction.refunded_transaction_id)
         if transaction.binds_key and hash(key) % self.parts == self.part:

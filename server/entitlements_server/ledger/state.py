@@ -1,7 +1,7 @@
-"""The state that transactions amount to, and how a group of commands is decided on it.
+"""The state that transactions add up to, and how a group of commands is decided on it.
 
-Every store uses this: the memory store keeps one `State` for good; the others prefetch into one
-what a group reads, decide, and make the new transactions durable.
+Every store uses this. The memory store keeps one `State` for good. The others prefetch a group's read
+set into a new one, decide, and make the new transactions durable.
 """
 
 from collections import ChainMap
@@ -29,12 +29,12 @@ from entitlements_server.ledger.values import (
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
-_REFUND = Kind.REFUND  # looked up once: see values.py
+_REFUND = Kind.REFUND  # looked up only once: see values.py
 
 
 @dataclass(frozen=True, slots=True)
 class ReadSet:
-    """What a group reads before it is decided: the users, keys and charges that it names."""
+    """What must be read before a group is decided: the users, keys and charges that it names."""
 
     users: frozenset[str]
     keys: frozenset[tuple[str, str]]
@@ -42,7 +42,7 @@ class ReadSet:
 
     @classmethod
     def of_transactions(cls, transactions: Iterable[Transaction]) -> "ReadSet":
-        """Return what `transactions` read: users, keys, and the charges they refund."""
+        """Return the read set of `transactions`: users, keys, and the charges they refund."""
         users: set[str] = set()
         keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
@@ -57,7 +57,7 @@ class ReadSet:
 
     @classmethod
     def of(cls, commands: Iterable[Command]) -> "ReadSet":
-        """Return what `commands` read."""
+        """Return the read set of `commands`."""
         users: set[str] = set()
         keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
@@ -77,8 +77,8 @@ class Entry(Struct, frozen=True, gc=False):
 
     Attributes:
         transaction: The next one of its user.
-        stored: It, as stores keep it: see `encoding.py`.
-        account: The account once it is recorded.
+        stored: The same transaction as it is stored: see `encoding.py`.
+        account: The account after it.
     """
 
     transaction: Transaction
@@ -87,11 +87,11 @@ class Entry(Struct, frozen=True, gc=False):
 
 
 class Decided(NamedTuple):
-    """What was decided about a group.
+    """The decisions about a group.
 
     Attributes:
-        outcomes: One for each command, in their order.
-        entries: All that is to be made durable, in order.
+        outcomes: One for each command, in order.
+        entries: Everything to make durable, in order.
     """
 
     outcomes: list[Outcome]
@@ -100,14 +100,14 @@ class Decided(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """Accounts, bound keys and charges, as far as they are known here.
+    """The known accounts, bound keys and charges.
 
     Attributes:
         accounts: By user id. An absent one has no transactions.
         keys: The transaction that each (user id, idempotency key) is bound to.
-        charges: By (user id, sequence): transactions that refunds may name.
-        due: The next due time of each user for whom it changed: microseconds since 1970 UTC, 0 if
-            there is none any more.
+        charges: By (user id, sequence): the transactions that refunds may name.
+        due: The next due time of each user for whom it changed: microseconds since 1970 UTC; 0
+            if there is none any longer.
     """
 
     accounts: MutableMapping[str, Account] = field(default_factory=dict)
@@ -116,7 +116,7 @@ class State:
     due: MutableMapping[str, int] = field(default_factory=dict)
 
     def select(self, read_set: ReadSet) -> "State":
-        """Copy what is known of `read_set`."""
+        """Copy what is known about `read_set`."""
         return State(
             _only(self.accounts, read_set.users),
             _only(self.keys, read_set.keys),
@@ -124,22 +124,22 @@ class State:
         )
 
     def copy(self) -> "State":
-        """Copy all that is known."""
+        """Copy everything."""
         return State(dict(self.accounts), dict(self.keys), dict(self.charges))
 
     def update(self, newer: "State") -> None:
-        """Take over what is known in `newer`."""
+        """Add everything in `newer`."""
         self.accounts.update(newer.accounts)
         self.keys.update(newer.keys)
         self.charges.update(newer.charges)
         self.due.update(newer.due)
 
     def account(self, user_id: str) -> Account:
-        """Return the account of a user: an empty one if nobody wrote to it."""
+        """Return the account of a user: an empty one if it has no transactions."""
         return self.accounts.get(user_id) or Account(user_id)
 
     def facts(self, command: Command) -> Facts:
-        """Gather what `decide` has to know about `command`."""
+        """Return what `decide` must know about `command`."""
         bound = None
         if command.idempotency_key:
             bound = self.keys.get((command.user_id, command.idempotency_key))
@@ -149,7 +149,7 @@ class State:
         return Facts(bound, charge) if bound or charge else NO_FACTS
 
     def charge(self, user_id: str, transaction_id: str) -> Charge | None:
-        """Find the transaction of exactly this id, with what was refunded of it."""
+        """Return the transaction with exactly this id and what was refunded of it."""
         sequence = sequence_of(transaction_id)
         charge = self.charges.get((user_id, sequence)) if sequence is not None else None
         if charge is None or charge.transaction.transaction_id != transaction_id:
@@ -157,9 +157,9 @@ class State:
         return charge
 
     def apply(self, transaction: Transaction) -> Entry:
-        """Take in the next transaction of its user, and return it with the account after it.
+        """Apply the next transaction of its user, and return it with the account after it.
 
-        The only place that says what a transaction does to an account, a key and a charge.
+        This alone defines what a transaction does to an account, a key and a charge.
         """
         user_id = transaction.user_id
         before = self.account(user_id)
@@ -184,18 +184,18 @@ class State:
 
 
 def append_all(state: State, transactions: Iterable[Transaction]) -> list[Entry]:
-    """Take in transactions, each the next one of its user.
+    """Check and apply transactions, each the next one of its user.
 
     Args:
-        state: Knows at least `ReadSet.of_transactions(transactions)`; takes them in.
-        transactions: For any users.
+        state: Has at least `ReadSet.of_transactions(transactions)`; the transactions are applied
+            to it.
+        transactions: Of any users.
 
     Returns:
-        What is to be made durable.
+        What to make durable.
 
     Raises:
-        ValueError: One is not: what it says contradicts the history before it. `state` stays as
-            it is.
+        ValueError: A transaction contradicts the history before it. `state` is unchanged.
     """
     after = State(
         ChainMap({}, state.accounts), ChainMap({}, state.keys), ChainMap({}, state.charges)
@@ -208,7 +208,7 @@ def append_all(state: State, transactions: Iterable[Transaction]) -> list[Entry]
         problems = invariants.violations(after.account(user_id), Facts(bound, charge), transaction)
         for problem in problems:
             raise ValueError(
-                f"Transaction '{transaction.transaction_id}' is not the next one of user"
+                f"Transaction '{transaction.transaction_id}' cannot be the next one of user"
                 f" '{user_id}': {problem}."
             )
         entries.append(after.apply(transaction))
@@ -221,18 +221,18 @@ def _only(mapping: Mapping[_Key, _Value], keys: Iterable[_Key]) -> dict[_Key, _V
 
 
 def decide_group(state: State, commands: Sequence[Command], rule: Rule) -> Decided:
-    """Decide commands in order, each on the state that those before it left.
+    """Decide commands in order, each on the state after the one before.
 
     Args:
-        state: Knows at least `ReadSet.of(commands)`; takes in what is recorded.
-        commands: For any users.
-        rule: The rules with catalogue and time filled in.
+        state: Has at least `ReadSet.of(commands)`; what is recorded is applied to it.
+        commands: Of any users.
+        rule: The rules, with catalogue and time bound.
     """
     outcomes: list[Outcome] = []
     entries: list[Entry] = []
     for command in commands:
         outcome = rule(state.account(command.user_id), state.facts(command), command)
         for transaction in outcome.transactions:
-            entries.append(state.apply(transaction))  # noqa: PERF401  # there is mostly one
+            entries.append(state.apply(transaction))  # noqa: PERF401  # there is nearly always one
         outcomes.append(outcome)
     return Decided(outcomes, entries)

@@ -1,14 +1,14 @@
-"""What the ledger holds: accounts and the transactions that made them what they are.
+"""The contents of the ledger: accounts and transactions.
 
-A transaction is the only thing that is ever recorded. Accounts, bound keys and refund totals
-all follow from the transactions of one user, in order: see `state.py`.
+Only transactions are ever recorded. Accounts, bound keys and refund totals all follow from the
+transactions of one user, in order: see `state.py`.
 
-Each field says its number in the contract beside it: under that number it is stored and hashed, see
-`encoding.py`. Numbers above 100 are the ledger's own and never leave it. To add a field, add it to
-the contract and here, with a default that is empty or zero: stores, copies and exports carry it.
+Each field is stored and hashed under its number in the contract, see `encoding.py`. Numbers above
+100 are the ledger's own and never leave it. To add a field, add it to the contract and here, with an
+empty or zero default: stores, copies and exports carry it (docs/adding.md).
 
-They are structs that Python's garbage collector leaves alone (`gc=False`): their fields
-are texts, numbers and one another, so there cannot be a cycle, and a server holds many of them.
+The values are structs that Python's garbage collector ignores (`gc=False`): their fields are texts,
+numbers and each other, so there can be no cycles, and a server holds many of them.
 """
 
 from enum import IntEnum
@@ -24,7 +24,7 @@ MAX_ENUM = 2**31 - 1
 
 
 class _OpenEnum(IntEnum):
-    """Takes numbers that only a newer version knows, so that its rows can be carried through."""
+    """Accepts numbers that only a newer version knows, so that its rows can be carried through."""
 
     @classmethod
     def _missing_(cls, value: object) -> Self | None:
@@ -39,7 +39,7 @@ class _OpenEnum(IntEnum):
 
     @property
     def is_known(self) -> bool:
-        """Whether this version knows what it means."""
+        """Whether this version knows the number."""
         return self.name in type(self).__members__
 
 
@@ -59,7 +59,7 @@ class Status(_OpenEnum):
     DENIED = 2
 
 
-# Python 3.11 is slow to look a member of an enum up, and these are asked for with each charge.
+# Looking up an enum member is slow in Python 3.11, and every charge needs these.
 _SUCCESS = Status.SUCCESS
 _CONSUME = Kind.CONSUME
 
@@ -68,15 +68,15 @@ class Account(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_
     """The tokens of one user.
 
     Attributes:
-        user_id: Whose account.
-        balance: Tokens: 0 to 2^53 - 1; the sum of `amount` over the history.
-        transaction_count: Length of the history, and the sequence of its newest transaction.
+        user_id: The user.
+        balance: Tokens, 0 to 2^53 - 1: the sum of `amount` over the history.
+        transaction_count: Length of the history and sequence of its newest transaction.
         create_time_us: Time of the first transaction, microseconds since 1970 UTC; 0 if none.
         update_time_us: Time of the newest transaction, likewise.
-        head: Of the chain of its transactions, 32 bytes; empty if there is none: see `chain.py`.
-        salt: Of the chain: that of the first transaction.
-        due_us: When something of it lapses next, microseconds since 1970 UTC; 0: never.
-        carried: Members that only a newer version knows, as it wrote them.
+        head: Head of the chain of transactions, 32 bytes; empty if there are none: see `chain.py`.
+        salt: Salt of the chain, from the first transaction.
+        due_us: When something of the account lapses next, microseconds since 1970 UTC; 0: never.
+        carried: Members that only a newer version knows, unchanged.
     """
 
     user_id: str = field(name="1")
@@ -91,17 +91,18 @@ class Account(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_
 
 
 class Transaction(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
-    """One line of a user's history. The contract describes each field.
+    """An entry in a user's history. The contract describes each field.
 
-    `transaction_id` and `balance_before` follow from the others and so are not stored. The facts
-    come first and then, from `user_id` on, what is personal: ids of people and free texts, which
-    can be erased without breaking the chain. Both are in the order of their numbers.
+    `transaction_id` and `balance_before` are derived and not stored. The facts come first. From
+    `user_id` on, the fields are personal: ids of people and free texts, which can be erased without
+    breaking the chain. Both parts are in the order of their numbers.
 
     Attributes:
-        decision_time_us: The time it was decided at where that is not `create_time_us`, which never
-            runs backwards; 0 where it is. Microseconds since 1970 UTC.
-        salt: Of the chain, in the first transaction of a history only.
-        carried: All of it as it is stored, if it has members that only a newer version knows.
+        decision_time_us: When it was decided, if that differs from `create_time_us`, which never
+            runs backwards; otherwise 0. Microseconds since 1970 UTC.
+        salt: Salt of the chain, in the first transaction of a history only.
+        carried: The whole transaction as stored, if it has members that only a newer version
+            knows.
     """
 
     sequence: int = field(name="3")
@@ -116,7 +117,7 @@ class Transaction(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unkn
     refunded_transaction_id: str = field(default="", name="15")
     catalogue_version: str = field(default="", name="17")
     decision_time_us: int = field(default=0, name="18")
-    # From here on it is personal. A user id is always there.
+    # Personal from here on. There is always a user id.
     user_id: str = field(default="", name="2")
     idempotency_key: str = field(default="", name="13")
     reason: str = field(default="", name="14")
@@ -138,20 +139,20 @@ class Transaction(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unkn
     def transaction_id(self) -> str:
         """The id: the sequence, then a digest of user, sequence and time.
 
-        So an id is unique over all users, finds its transaction without an index, and never
-        names another one that has the same sequence, say after a restore from a backup.
+        An id is unique across users, finds its transaction without an index, and never names
+        another transaction with the same sequence, for instance after a restore from a backup.
         """
         identity = f"{self.user_id} {self.sequence} {self.create_time_us}".encode()
         return f"{self.sequence}-{blake2b(identity, digest_size=10).hexdigest()}"
 
     @property
     def binds_key(self) -> bool:
-        """Whether this transaction binds its idempotency key: a denied one does not."""
+        """Whether the transaction binds its idempotency key. A denied one does not."""
         return bool(self.idempotency_key) and self.status is _SUCCESS
 
 
 def sequence_of(transaction_id: str) -> int | None:
-    """Return the sequence that a transaction id names, or None when it cannot be an id of ours."""
+    """Return the sequence in a transaction id, or None if it is not an id of ours."""
     sequence, _, digest = transaction_id.partition("-")
     if not digest or not sequence.isascii() or not sequence.isdigit() or len(sequence) > 15:  # noqa: PLR2004  # 10^15 fits every store
         return None
@@ -159,12 +160,12 @@ def sequence_of(transaction_id: str) -> int | None:
 
 
 class Charge(Struct, frozen=True, gc=False):
-    """A transaction that a refund names, with what was given back of it so far.
+    """A transaction that a refund names, and how much of it was given back.
 
     Attributes:
-        transaction: The transaction named; the rules decide whether it is a charge.
+        transaction: The transaction; the rules decide whether it can be refunded.
         refunded: Tokens given back so far: 0 to its cost.
-        last_refund: The newest refund of it, if any.
+        last_refund: Its newest refund, if any.
     """
 
     transaction: Transaction
@@ -173,7 +174,7 @@ class Charge(Struct, frozen=True, gc=False):
 
     @property
     def took_tokens(self) -> bool:
-        """Whether it is a successful charge that was not free: only those can be refunded."""
+        """Whether it is a successful charge that was not free. Only those can be refunded."""
         charge = self.transaction
         return charge.kind is _CONSUME and charge.status is _SUCCESS and charge.cost > 0
 
@@ -184,11 +185,11 @@ class Charge(Struct, frozen=True, gc=False):
 
 
 class Facts(Struct, frozen=True, gc=False):
-    """What a decision has to know besides the account.
+    """What a decision must know besides the account.
 
     Attributes:
-        bound: The transaction that the command's idempotency key is bound to, if any.
-        charge: The charge that a refund names, if there is such a transaction.
+        bound: The transaction that the idempotency key is bound to, if any.
+        charge: The transaction that a refund names, if it exists.
     """
 
     bound: Transaction | None = None

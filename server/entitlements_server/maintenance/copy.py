@@ -1,4 +1,4 @@
-"""Moving a whole ledger from one store to another, and proving that all of it has arrived."""
+"""Copies a whole ledger from one store to another, and compares the two."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
@@ -14,21 +14,21 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 _AT_ONCE = 64
-"""Users whose histories are read at the same time."""
+"""Users whose histories are read concurrently."""
 
 
 class CopyError(ConfigurationError):
-    """The ledger cannot be copied, or has not arrived whole; the message says what to do."""
+    """The ledger cannot be copied, or the copy differs; the message says what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Copied:
-    """What was copied and verified.
+    """The result of a copy.
 
     Attributes:
         accounts: Accounts in the ledger.
         transactions: Transactions in it.
-        appended: How many of them this run has written: fewer if it continued another.
+        appended: How many of them this run wrote: fewer if it resumed another.
         balance: The sum of all balances, in tokens.
     """
 
@@ -46,27 +46,27 @@ async def copy(
     copying: Progress = silent,
     verifying: Progress = silent,
 ) -> Copied:
-    """Copy every transaction, then read both ledgers and compare all of it.
+    """Copy every transaction, then read both ledgers and compare them.
 
-    The source must not be written to meanwhile. What is written to it nevertheless is either
-    copied whole or found out by the comparison.
+    The source must not be written to during the copy. If it is, the writes are either copied completely
+    or detected by the comparison.
 
     Args:
-        source: Where the ledger is.
-        target: Where it goes.
-        resume: Go on with a copy that was interrupted: the target may hold the beginnings of the
-            same histories. Otherwise it must be empty.
-        copying: Takes note of transactions copied.
-        verifying: Takes note of transactions compared.
+        source: The ledger to copy.
+        target: The store to copy it to.
+        resume: Continue an interrupted copy: the target may have the beginnings of the same
+            histories. Otherwise it must be empty.
+        copying: Reports copied transactions.
+        verifying: Reports compared transactions.
 
     Raises:
-        CopyError: The target is not empty, holds another history, or differs at the end.
-        StoreUnavailableError: A store cannot be reached; a copy can be resumed.
+        CopyError: The target is not empty, has another history, or differs at the end.
+        StoreUnavailableError: A store cannot be reached. The copy can be resumed.
     """
     if not resume and (await target.accounts("", 1)).accounts:
         raise CopyError(
-            "The target is not empty: name an empty one, or add --resume if it holds the first"
-            " part of a copy of this ledger that was interrupted."
+            "The target is not empty: name an empty one, or add --resume if it contains an"
+            " interrupted copy of this ledger."
         )
     total = await count_transactions(source)
     appended = await _append_missing(source, target, total, copying)
@@ -90,7 +90,7 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
                 missing.append((account, arrived.transaction_count))
         for start in range(0, len(missing), _AT_ONCE):
             users = missing[start : start + _AT_ONCE]
-            # The first page of each history at the same time, what is longer one by one.
+            # The first pages of all histories concurrently; the rest of long histories one by one.
             firsts = await _gather(lambda one: history_page(source, one[0], one[1]), users)
             for (account, after), first in zip(users, firsts, strict=True):
                 transactions = first
@@ -101,7 +101,7 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
                         appended, done = appended + len(batch), done + len(batch)
                         progress(done, total)
                         batch = []
-                    after = transactions[-1].sequence  # noqa: PLW2901  # where this history goes on
+                    after = transactions[-1].sequence  # noqa: PLW2901  # where this history continues
                     transactions = await history_page(source, account, after)
         if batch:
             await _append(target, batch)
@@ -111,11 +111,11 @@ async def _append_missing(source: Store, target: Store, total: int, progress: Pr
 
 
 def _require_derivable(accounts: Sequence[Account]) -> None:
-    """An account is not copied but follows from its transactions, by rules that have to be known."""
+    """Reject accounts of newer versions: accounts are derived from transactions, by known rules."""
     if any(account.carried for account in accounts):
         raise CopyError(
-            "A newer version has written to the source, and this one cannot derive all that it"
-            " keeps in an account: nothing more was copied. Copy with the newer version."
+            "A newer version has written to the source, and this version cannot derive everything"
+            " in its accounts; nothing more was copied. Copy with the newer version."
         )
 
 
@@ -124,14 +124,14 @@ async def _append(target: Store, transactions: Sequence[Transaction]) -> None:
         await target.append(transactions)
     except ValueError as error:
         raise CopyError(
-            f"The target does not hold the beginning of this ledger. {error} Name an empty target."
+            f"The target is not the beginning of this ledger. {error} Name an empty target."
         ) from error
 
 
 async def _verify(
     source: Store, target: Store, total: int, appended: int, progress: Progress
 ) -> Copied:
-    """Compare every account and every transaction, and require that there is nothing else."""
+    """Compare every account and transaction, and require that the target has no others."""
     accounts = transactions = balance = 0
     progress(0, total)
     async for found in account_pages(source):
@@ -153,14 +153,14 @@ async def _verify(
         tokens += sum(account.balance for account in found.accounts)
     if (there, tokens) != (accounts, balance):
         raise CopyError(
-            f"The source has {accounts} accounts and the target {there}: it held others before."
+            f"The source has {accounts} accounts and the target has {there}: it had others before."
             " Name an empty target."
         )
     return Copied(accounts, transactions, appended, balance)
 
 
 async def _compare(source: Store, target: Store, account: Account) -> int:
-    """Require that the histories of a user are the same, and return their length."""
+    """Require that both histories of a user are the same. Returns their length."""
     after = balance = 0
     while after < account.transaction_count:
         mine = await history_page(source, account, after)
@@ -170,7 +170,10 @@ async def _compare(source: Store, target: Store, account: Account) -> int:
         after = mine[-1].sequence
         balance += sum(one.amount for one in mine)
     if balance != account.balance:
-        raise CopyError(f"The history of user '{account.user_id}' does not add up to the balance.")
+        raise CopyError(
+            f"The history of user '{account.user_id}' does not add up to the balance: run verify on"
+            " the source."
+        )
     return after
 
 
@@ -182,6 +185,6 @@ async def _gather(
 
 def _differs(user_id: str) -> CopyError:
     return CopyError(
-        f"The history of user '{user_id}' is not the same in both ledgers: the source was written"
-        " to, or the target held something else. Stop what writes, and copy to an empty target."
+        f"The history of user '{user_id}' differs between the ledgers: the source was written to, or"
+        " the target had other contents. Stop all writers, and copy to an empty target."
     )

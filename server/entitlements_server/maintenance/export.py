@@ -1,7 +1,7 @@
-"""The audit trail: every transaction of every user, oldest first, as JSON Lines or CSV.
+"""Exports the audit trail: every transaction of every user, oldest first, as JSON Lines or CSV.
 
-Beside the file, `FILE.progress` says how far it is sound. An export that was broken off goes on
-from there; when it is through, that file is gone.
+`FILE.progress`, next to the file, records how much of it is complete. An interrupted export resumes
+from there. It is deleted at the end.
 """
 
 import csv
@@ -23,17 +23,17 @@ Format = Literal["jsonl", "csv"]
 
 
 class ExportError(ConfigurationError):
-    """The export cannot be made, or cannot be resumed; the message says why."""
+    """The export failed or cannot be resumed; the message says why."""
 
 
 @dataclass(slots=True)
 class Checkpoint:
-    """How far an export is sound.
+    """How much of an export is complete.
 
     Attributes:
-        request: What is exported, from where: resuming must ask for the same.
-        cursor: Of the page of accounts that comes next.
-        size: Bytes of the file up to there.
+        request: The source, format and filters. They must be the same when resuming.
+        cursor: The cursor of the next page of accounts.
+        size: Size of the file up to there, in bytes.
         rows: Transactions written up to there.
         read: Transactions read up to there.
     """
@@ -50,12 +50,12 @@ class Export:
     """An export to a file.
 
     Attributes:
-        store: What to read.
-        source: Names the store, without secrets, so that a resumed export reads the same.
-        target: Where to write.
-        form: How.
-        filters: Which transactions.
-        progress: Takes note of transactions read.
+        store: The ledger to read.
+        source: The store's URL without secrets, to compare when resuming.
+        target: The file to write.
+        form: The format.
+        filters: Which transactions to export.
+        progress: Reports transactions read.
     """
 
     store: Store
@@ -66,16 +66,16 @@ class Export:
     progress: Progress = silent
 
     async def run(self, *, resume: bool = False) -> int:
-        """Write the trail.
+        """Write the file.
 
         Args:
-            resume: Whether to go on with one that was broken off.
+            resume: Whether to continue an interrupted export.
 
         Returns:
-            How many transactions the file holds.
+            The number of transactions in the file.
 
         Raises:
-            ExportError: There is a file already, or nothing to resume, or it is of another export.
+            ExportError: The file exists, or there is nothing to resume, or it is another export.
         """
         checkpoint = self._begin(resume=resume)
         try:
@@ -109,8 +109,8 @@ class Export:
             self.target.touch(exist_ok=False)
         except FileExistsError as error:
             raise ExportError(
-                f"{self.target} is there already: choose another name, or say --resume to go on"
-                " with an export that was broken off."
+                f"{self.target} already exists: choose another name, or add --resume to continue an"
+                " interrupted export."
             ) from error
         except OSError as error:
             raise ExportError(f"{self.target} cannot be written: {error.strerror}.") from error
@@ -124,13 +124,13 @@ class Export:
             size = self.target.stat().st_size
         except (OSError, ValueError, TypeError) as error:
             raise ExportError(
-                f"There is nothing to resume: {self._progress_file} is kept beside an export that"
-                " was broken off, and gone once it is through."
+                f"There is nothing to resume: there is no {self._progress_file}, which is kept until"
+                " an export is complete. Export without --resume."
             ) from error
         if saved.request != self._request() or size < saved.size:
             raise ExportError(
-                f"{self.target} is of another export: resume it with the store, format and filters"
-                " that it was begun with."
+                f"{self.target} is another export: resume it with the store, format and filters that"
+                " it was started with."
             )
         return saved
 
@@ -146,7 +146,7 @@ class Export:
             checkpoint.rows += await self._write(file, page.accounts, checkpoint, total)
             checkpoint.cursor = page.next_cursor
             if page.next_cursor:
-                # First the file, then what vouches for it.
+                # Sync the file before the checkpoint that refers to it.
                 _sync(file)
                 checkpoint.size = file.tell()
                 self._save(checkpoint)

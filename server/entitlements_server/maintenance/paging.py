@@ -1,4 +1,4 @@
-"""Whole ledgers and whole histories, a page at a time."""
+"""Reads whole ledgers and histories, page by page."""
 
 from collections.abc import AsyncIterator, Sequence
 
@@ -7,7 +7,7 @@ from entitlements_server.stores.interface import MAX_PAGE, AccountPage, Store
 
 
 async def account_pages(store: Store, cursor: str = "") -> AsyncIterator[AccountPage]:
-    """Read all accounts, a page at a time, from a cursor on."""
+    """Read all accounts from a cursor on, page by page."""
     while True:
         page = await store.accounts(cursor, MAX_PAGE)
         yield page
@@ -17,7 +17,7 @@ async def account_pages(store: Store, cursor: str = "") -> AsyncIterator[Account
 
 
 async def count_transactions(store: Store) -> int:
-    """Count the transactions: a pass over the accounts alone."""
+    """Count the transactions. Reads only the accounts."""
     total = 0
     async for page in account_pages(store):
         total += sum(account.transaction_count for account in page.accounts)
@@ -25,7 +25,7 @@ async def count_transactions(store: Store) -> int:
 
 
 async def oldest_first(store: Store, account: Account) -> AsyncIterator[Transaction]:
-    """Read a history forwards to where `account` stands, a page at a time."""
+    """Read a history up to the state of `account`, oldest first, page by page."""
     after = 0
     while after < account.transaction_count:
         page = await history_page(store, account, after)
@@ -37,6 +37,6 @@ async def oldest_first(store: Store, account: Account) -> AsyncIterator[Transact
 
 
 async def history_page(store: Store, account: Account, after: int) -> Sequence[Transaction]:
-    """Read a page of the transactions after a sequence, to where `account` stands."""
+    """Read a page of a history after a sequence, up to the state of `account`."""
     limit = min(MAX_PAGE, account.transaction_count - after)
     return await store.history_after(account.user_id, after, limit) if limit > 0 else []

@@ -1,4 +1,4 @@
-"""Transactions as rows of an audit trail, and which of them are wanted."""
+"""Transactions as rows of the audit trail, and filters."""
 
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -10,14 +10,14 @@ from msgspec.structs import fields
 from entitlements_server.ledger.values import Kind, Status, Transaction
 
 _MAX_PUBLIC = 100
-"""Fields of higher numbers are the ledger's own."""
+"""Fields with higher numbers are internal to the ledger."""
 
 _FIELDS = {
     **{int(one.encode_name): one.name for one in fields(Transaction) if one.encode_name.isdigit()},
     1: "transaction_id",
     9: "balance_before",
 }
-"""Of a transaction and what follows from it, by their numbers in the contract."""
+"""Stored and derived fields of a transaction, by their numbers in the contract."""
 
 _FIRST = ("user_id", "sequence", "transaction_id")
 
@@ -31,20 +31,20 @@ _NAMES = (
 )
 
 COLUMNS = tuple(name.removesuffix("_us") for name in _NAMES)
-"""The columns of the trail, in order. Named as in the contract; amounts are tokens."""
+"""The columns of the audit trail, in order and named as in the contract. Amounts are tokens."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filters:
-    """Which transactions are wanted. What is not said does not matter.
+    """Filters for transactions. A filter that is not set matches everything.
 
     Attributes:
-        user_id: Of this user.
-        feature: Charged for this feature.
-        kind: Of this kind.
-        status: That ended so.
-        since_us: Not before this time, microseconds since 1970 UTC.
-        until_us: Before this time, likewise.
+        user_id: Transactions of this user.
+        feature: Charges for this feature.
+        kind: Transactions of this kind.
+        status: Transactions with this status.
+        since_us: Transactions from this time on, microseconds since 1970 UTC.
+        until_us: Transactions before this time, microseconds since 1970 UTC.
     """
 
     user_id: str = ""
@@ -55,7 +55,7 @@ class Filters:
     until_us: int | None = None
 
     def match(self, transaction: Transaction) -> bool:
-        """Return whether a transaction is wanted."""
+        """Return whether a transaction matches."""
         time_us = transaction.create_time_us
         return (
             self.user_id in ("", transaction.user_id)
@@ -67,12 +67,12 @@ class Filters:
         )
 
     def as_json(self) -> dict[str, Any]:
-        """Return them as plain values."""
+        """Return the filters as JSON values."""
         return asdict(self)
 
 
 def row_of(transaction: Transaction) -> dict[str, Any]:
-    """Turn a transaction into a row: names instead of numbers, times as RFC 3339 UTC or empty."""
+    """Return a transaction as a row: enums by name, times as RFC 3339 UTC or empty."""
     return {
         column: _plain(name, getattr(transaction, name))
         for column, name in zip(COLUMNS, _NAMES, strict=True)

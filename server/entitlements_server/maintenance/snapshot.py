@@ -1,4 +1,4 @@
-"""A ledger to look at, whether or not a server has it open."""
+"""Opens a ledger for reading, even while a server is using it."""
 
 import asyncio
 import tempfile
@@ -22,9 +22,9 @@ class Snapshot:
     """A ledger that can be read.
 
     Attributes:
-        store: What to read.
-        file: The file that it is in, if it is in one.
-        copied: Whether it is a copy, because a server has the original open.
+        store: The ledger to read.
+        file: Its file, if it has one.
+        copied: Whether it is a copy, because a server is using the original.
     """
 
     store: Store
@@ -36,20 +36,20 @@ class Snapshot:
 async def open_snapshot(url: str, progress: Progress = silent) -> AsyncIterator[Snapshot]:
     """Open a ledger for reading while the block runs.
 
-    A file that a server has open is copied first, to the folder for temporary files, and
-    the copy is read: the state of one moment. Other stores are read as they are.
+    A file that a server is using is first copied to the folder for temporary files, and the copy is
+    read. It shows the state of one moment. Other stores are read directly.
 
     Args:
-        url: The store.
-        progress: Takes note of how the copying goes, in pages.
+        url: The store's URL.
+        progress: Reports copied pages.
 
     Raises:
-        StoreConfigurationError: There is no such ledger, or it cannot be opened.
+        StoreConfigurationError: The ledger does not exist or cannot be opened.
         BackupError: The copy could not be made.
     """
     if url.startswith("memory:"):
         raise StoreConfigurationError(
-            "A ledger in memory is seen by its server alone: name another with --store."
+            "A ledger in memory can only be read by its server: name another with --store."
         )
     ledger = ledger_backup(url)
     if ledger is not None and not ledger.path.exists():

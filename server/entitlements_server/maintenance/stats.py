@@ -1,4 +1,4 @@
-"""What a ledger holds, in figures."""
+"""Figures of a ledger."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from entitlements_server.stores.interface import Progress, Store, silent
 
 @dataclass(slots=True)
 class Stats:
-    """Figures of a ledger. Tokens are sums.
+    """Figures of a ledger. Amounts are totals, in tokens.
 
     Attributes:
-        accounts: How many there are.
-        transactions: How many of each kind and status, as `KIND STATUS`.
-        tokens_held: Of all balances.
-        tokens_consumed: Charged.
-        tokens_refunded: Given back.
-        tokens_topped_up: Added by top-ups.
-        tokens_adjusted: Net change by balances that were set.
-        charges: Successful, by feature.
-        denials: By feature.
+        accounts: Number of accounts.
+        transactions: Number by kind and status, as `KIND STATUS`.
+        tokens_held: Sum of all balances.
+        tokens_consumed: Tokens charged.
+        tokens_refunded: Tokens given back.
+        tokens_topped_up: Tokens added by top-ups.
+        tokens_adjusted: Net change by setting balances.
+        charges: Successful charges, by feature.
+        denials: Denied charges, by feature.
     """
 
     accounts: int = 0
@@ -52,7 +52,7 @@ class Stats:
                 self.tokens_adjusted += transaction.amount
 
     def as_json(self) -> dict[str, Any]:
-        """Return the figures as plain values, the commonest first."""
+        """Return the figures as JSON values, most common first."""
         return {
             name: dict(value.most_common()) if isinstance(value, Counter) else value
             for name in Stats.__slots__
@@ -61,11 +61,11 @@ class Stats:
 
 
 async def stats(store: Store, progress: Progress = silent) -> Stats:
-    """Read a whole ledger and count.
+    """Compute the figures of a ledger.
 
     Args:
-        store: May be in use: each history is counted up to where its account stood.
-        progress: Takes note of transactions.
+        store: The ledger. If it is in use, each history is read up to the account as first read.
+        progress: Reports transactions.
     """
     total = await count_transactions(store)
     found = Stats()

@@ -1,4 +1,4 @@
-"""Checking a whole ledger: every account, and what else its store keeps."""
+"""Checks a whole ledger: every account, and what else its store keeps."""
 
 from collections.abc import AsyncIterator
 
@@ -14,21 +14,22 @@ from entitlements_server.stores.interface import (
 )
 
 REMEMBERED = 250_000
-"""Transactions of one history whose keys and charges are remembered at once, about 200 MB."""
+"""Transactions of a history whose keys and charges are kept in memory, about 200 MB."""
 
 
 async def verify(
     store: Store, progress: Progress = silent, *, remembered: int = REMEMBERED
 ) -> AsyncIterator[Finding]:
-    """Check every account of a store. Yields what does not hold.
+    """Check every account of a store. Yields what is wrong.
 
-    Every invariant of a history, see `ledger/invariants.py`, and that its transactions amount to the
-    account, its chain included. A store that can check itself does so at the end.
+    Checks every invariant of a history, see `ledger/invariants.py`, and that its transactions add up to
+    the account, including the head of its chain. At the end a store that can check itself does so.
 
     Args:
-        store: May be in use: each history is checked up to where its account stood.
-        progress: Takes note of transactions.
-        remembered: Transactions of one history to remember at once; longer ones are read again.
+        store: The ledger. If it is in use, each history is read up to the account as first read.
+        progress: Reports transactions.
+        remembered: Transactions of a history to keep in memory. Longer histories are read
+            several times.
     """
     total = await count_transactions(store)
     done = 0

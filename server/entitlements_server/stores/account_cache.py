@@ -1,4 +1,4 @@
-"""The accounts that were used last, in memory."""
+"""The most recently used accounts, in memory."""
 
 from threading import Lock
 from typing import Generic, TypeVar
@@ -9,12 +9,12 @@ _Entry = TypeVar("_Entry")
 
 
 class AccountCache(Generic[_Entry]):
-    """Remembers what a store knows of each user, and forgets who was not used for longest.
+    """Caches an entry for each user. The least recently used user is dropped first.
 
-    Any thread may read it: looking at an entry moves it within the cache, hence the lock.
+    Any thread may use it. Reading an entry moves it within the cache, hence the lock.
 
     Args:
-        size: Most entries.
+        size: Maximum number of entries.
     """
 
     def __init__(self, size: int) -> None:
@@ -22,16 +22,16 @@ class AccountCache(Generic[_Entry]):
         self._lock = Lock()
 
     def get(self, user_id: str) -> _Entry | None:
-        """Return what is remembered of a user."""
+        """Return the entry of a user, if it is cached."""
         with self._lock:
             return self._entries.get(user_id)
 
     def put(self, user_id: str, entry: _Entry) -> None:
-        """Remember an entry in place of an earlier one."""
+        """Add or replace the entry of a user."""
         with self._lock:
             self._entries[user_id] = entry
 
     def clear(self) -> None:
-        """Forget all of them."""
+        """Drop all entries."""
         with self._lock:
             self._entries.clear()

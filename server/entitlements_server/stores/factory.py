@@ -1,4 +1,4 @@
-"""From a store's URL to the store."""
+"""Opens the store that a URL names."""
 
 from entitlements_server.stores.interface import Store, StoreConfigurationError, SupportsBackup
 from entitlements_server.stores.urls import KINDS, masked, scheme_of, sqlite_file
@@ -8,8 +8,8 @@ async def open_store(url: str) -> Store:
     """Open the store that a URL names.
 
     Raises:
-        StoreConfigurationError: The URL names none, or the store cannot be used as it is; the
-            message says what to do.
+        StoreConfigurationError: The URL names no store, or the store cannot be used; the message
+            says what to do.
     """
     match scheme_of(url):
         case "memory":
@@ -28,17 +28,17 @@ async def open_store(url: str) -> Store:
             return await open_redis(url)
         case _:
             raise StoreConfigurationError(
-                f"The store '{masked(url)}' is of no kind that is known: write {KINDS}."
+                f"The kind of the store '{masked(url)}' is unknown: write {KINDS}."
             )
 
 
 def ledger_backup(url: str) -> SupportsBackup | None:
-    """Return what makes backups of the ledger that a URL names, or None if its kind has none.
+    """Return what makes backups of the ledger at a URL, or None if that kind has no backups.
 
-    The ledger is not opened: a server may have it.
+    The ledger is not opened, as a server may be using it.
 
     Raises:
-        StoreConfigurationError: The URL is of a kind that has backups, and names no ledger.
+        StoreConfigurationError: The kind has backups, but the URL names no ledger.
     """
     path = sqlite_file(url)
     if path is None:

@@ -1,8 +1,8 @@
-"""The version of what stores keep: major.minor.
+"""The version of the stored format: major.minor.
 
-A store of another major is refused. One of a higher minor is read, and written to: what only the newer
-version knows is carried through. So an upgrade adds fields, columns and tables, under a higher minor,
-and never rewrites a history.
+A store with another major version is not opened. One with a higher minor version is read and written:
+what only the newer version knows is carried through. So an upgrade adds fields, columns and tables
+under a higher minor version and never rewrites a history.
 """
 
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from entitlements_server.stores.interface import StoreUnavailableError
 
 
 class Format(NamedTuple):
-    """A version."""
+    """A version of the stored format."""
 
     major: int
     minor: int
@@ -26,11 +26,11 @@ class Format(NamedTuple):
 
 
 FORMAT = Format(1, 0)
-"""What this version of the program writes."""
+"""The format that this version of the program writes."""
 
 
 def parse(text: str) -> Format | None:
-    """Read a version as it is written, or None if it is none."""
+    """Parse a version; None if the text is not one."""
     major, dot, minor = text.partition(".")
     if not (dot and major.isascii() and major.isdigit() and minor.isascii() and minor.isdigit()):
         return None
@@ -38,14 +38,14 @@ def parse(text: str) -> Format | None:
 
 
 class ForeignFormatError(StoreUnavailableError):
-    """The user's records are of a newer format than this server reads, and were left alone."""
+    """A record has a newer format than this server reads. It was not changed."""
 
     remedy = "Nothing was written: ask the operator for the newer version of the server."
 
     def __init__(self, found: str) -> None:
         message = (
-            f"The store holds records of format {found} and this server reads formats"
-            f" {FORMAT.major}.x: nothing was written; replace this server by the newer version."
+            f"The store has records of format {found} and this server reads formats {FORMAT.major}.x;"
+            " nothing was written. Replace this server by the newer version."
         )
         super().__init__(message)
         self.message = message

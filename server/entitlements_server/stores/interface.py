@@ -12,17 +12,17 @@ from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.ledger.values import Account, Transaction
 
 MAX_PAGE = 1000
-"""Most accounts or transactions that one read may ask for."""
+"""Most accounts or transactions per read."""
 
 
 class StoreUnavailableError(CallError):
     """The ledger cannot be reached, or its disk is failing.
 
-    After a write it is unknown whether the group was stored: a retry under the same idempotency
-    keys settles it. Nothing that failed this way was acknowledged.
+    After a write it is unknown whether the group was stored: a retry with the same idempotency keys
+    settles that. Nothing that failed this way was acknowledged.
 
     Args:
-        cause: For the log; callers learn nothing of it.
+        cause: For the log; not sent to callers.
     """
 
     reason = "STORE_UNAVAILABLE"
@@ -38,20 +38,20 @@ class StoreUnavailableError(CallError):
 
 
 class StoreConfigurationError(ConfigurationError):
-    """The store cannot be opened as it is named; the message says what to do."""
+    """The store cannot be opened; the message says what to do."""
 
 
 class StoreInUseError(StoreConfigurationError):
-    """Another process has the store to itself."""
+    """Another process is using the store."""
 
 
 class BackupError(ConfigurationError):
-    """There is no backup; the message says why. Nothing is left under its name."""
+    """The backup failed; the message says why. Nothing is left under its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class AccountPage:
-    """Some accounts, and the cursor that continues after them: empty when that was all."""
+    """Some accounts, and the cursor of the next page: empty after the last."""
 
     accounts: Sequence[Account]
     next_cursor: str
@@ -59,12 +59,12 @@ class AccountPage:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something in a ledger that does not hold.
+    """Something wrong in a ledger.
 
     Attributes:
-        user_id: Whose history, or empty: of the ledger as a whole.
-        transaction_id: Which transaction, or empty: of the account as a whole.
-        what: What is wrong, as the end of a sentence.
+        user_id: The user, or empty: it concerns the whole ledger.
+        transaction_id: The transaction, or empty: it concerns the whole account.
+        what: The problem, as the end of a sentence.
     """
 
     user_id: str
@@ -79,125 +79,124 @@ class Finding:
 
 
 class Progress(Protocol):
-    """Takes note of how far a long task has come."""
+    """Reports the progress of a long task."""
 
     def __call__(self, done: int, total: int) -> None:
-        """Take note: `done` of `total` steps."""
+        """Report that `done` of `total` steps are done."""
 
 
 def silent(done: int, total: int) -> None:  # a Progress
-    """Take no note."""
+    """Report nothing."""
 
 
 class Store(Protocol):
     """A durable set of transactions.
 
     Every method may raise StoreUnavailableError. Methods may be called concurrently from one
-    event loop; a cancelled call does no harm.
+    event loop. A cancelled call does no harm.
     """
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-        """Decide commands in order by `rule`, and make what it records durable.
+        """Decide commands in order by `rule`, and make durable what it records.
 
-        Returns only when everything recorded is durable. Each user's part takes effect whole
-        or not at all, on the state that all earlier commits left. `rule` may be called
-        more often than there are commands: only the last decision counts. What `rule` raises
-        passes through.
+        Returns when everything recorded is durable. Each user's part takes effect whole or not at
+        all, on the state after all earlier commits. `rule` may be called more than once per
+        command: only the last decision counts. Exceptions of `rule` are passed on.
         """
 
     async def account(self, user_id: str) -> Account:
-        """Read an account: an empty one if nobody wrote to it.
+        """Read an account: an empty one if it has no transactions.
 
-        Sees every commit that returned before this call began. So do the other reads.
+        Sees every commit that returned before this call began, as do the other reads.
         """
 
     def known_account(self, user_id: str) -> Account | None:
-        """Return the newest durable account without waiting, or None: then call `account`.
+        """Return the newest durable account without waiting, or None if it must be read.
 
-        Only a store that this process has to itself knows an account to be the newest. May be
-        called from any thread.
+        Only a store that no other process writes to can know that an account is the newest. May
+        be called from any thread.
         """
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
-        """Read the transaction of one sequence of a user's history, or None beyond its end."""
+        """Read one transaction of a user by its sequence; None if there is none."""
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
-        """Read the newest transactions of a user with a sequence below `before`, newest first.
+        """Read the newest transactions of a user with sequences below `before`, newest first.
 
-        `before` is 1 to 2^53. Returns `limit` (1 to MAX_PAGE) of them, or as many as there are.
-        The time it takes depends on `limit` and not on the length of the history.
+        `before` is 1 to 2^53. Returns `limit` (1 to MAX_PAGE) transactions, or all if there are fewer.
+        Takes time proportional to `limit`, whatever the length of the history.
         """
 
     async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
-        """Read the oldest transactions of a user with a sequence above `after`, oldest first.
+        """Read the oldest transactions of a user with sequences above `after`, oldest first.
 
-        `after` is 0 to 2^53. Returns `limit` (1 to MAX_PAGE) of them, or as many as there are.
-        So a history of any length can be read forward in little memory.
+        `after` is 0 to 2^53. Returns `limit` (1 to MAX_PAGE) transactions, or all if there are fewer.
+        Used to read a history of any length in bounded memory.
         """
 
     async def due(self, until_us: int, limit: int) -> Sequence[str]:
-        """Read to which users something is due, the one that is due for longest first.
+        """Read the users for whom something is due, the longest due first.
 
         Args:
-            until_us: The latest due time to look at, microseconds since 1970 UTC.
-            limit: Most users to return: 1 to MAX_PAGE.
+            until_us: The latest due time to include, microseconds since 1970 UTC.
+            limit: Most users to return, 1 to MAX_PAGE.
         """
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """Read all accounts in some order, about `limit` (1 to MAX_PAGE) at a time.
 
-        Start with an empty cursor and go on with `next_cursor` until it is empty. Every account
-        that exists throughout is read exactly once. Balances are as of the call that reads them.
+        Start with an empty cursor and continue with `next_cursor` until it is empty. An account
+        that exists from start to end is read exactly once, as it is at that call.
         """
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
-        """Store transactions as they are, each the next one of its user's history.
+        """Store transactions unchanged, each the next one of its user.
 
-        For copying a ledger and for restoring one. Durable on return.
+        For copying a ledger. Durable on return.
 
         Raises:
-            ValueError: One of them is not the next one of its user. None was stored.
+            ValueError: One of them cannot be the next one of its user. None was stored.
         """
 
     async def ping(self) -> None:
-        """Prove that the store can be reached: return if so."""
+        """Return if the store can be reached; raise otherwise."""
 
     async def close(self) -> None:
-        """Finish what is under way and let go of files, connections and locks.
+        """Finish the current work and release files, connections and locks.
 
-        May be called again, and then does nothing.
+        Does nothing when called again.
         """
 
 
 @runtime_checkable
 class SupportsSelfCheck(Protocol):
-    """A store that keeps more than the histories, and can check that it all agrees."""
+    """A store that keeps more than the histories, and can check that all of it agrees."""
 
     async def self_check(self) -> Sequence[Finding]:
-        """Compare all that is stored with the histories. Returns what does not hold."""
+        """Compare everything stored with the histories. Returns what is wrong."""
 
 
 class SupportsBackup(Protocol):
-    """A ledger of which a consistent copy can be made while a server may be writing to it."""
+    """A ledger that can be copied consistently while a server is writing to it."""
 
     @property
     def path(self) -> Path:
-        """The file that the ledger is in."""
+        """The file of the ledger."""
 
     def backup(self, target: Path, *, replace: bool = False, progress: Progress = silent) -> int:
-        """Copy the ledger. On return the copy is on disk under its name, or not at all.
+        """Copy the ledger. The copy is on disk on return; if this raises, there is none.
 
         Args:
-            target: Where the copy goes. Its folder must exist.
-            replace: Whether a file of that name may be replaced.
-            progress: Takes note of pages.
+            target: The file to write. Its folder must exist.
+            replace: Whether an existing file may be replaced.
+            progress: Reports copied pages.
 
         Returns:
-            Size of the copy in bytes.
+            The size of the copy in bytes.
 
         Raises:
-            BackupError: It could not be made.
+            BackupError: The copy could not be made.
         """
 
     def url_of(self, backup: Path) -> str:
-        """Return the URL that opens a backup as a store."""
+        """Return the store URL of a backup."""

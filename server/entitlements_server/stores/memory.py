@@ -1,4 +1,4 @@
-"""`memory://`: a ledger that lives as long as its process. For tests and trials."""
+"""`memory://`: a ledger that ends with its process. For tests and trials."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -13,17 +13,17 @@ from entitlements_server.stores.interface import AccountPage
 class MemoryStore:
     """Keeps one state for good.
 
-    No method awaits anything, so the event loop runs each whole: that is the lock.
+    No method awaits anything, so the event loop never interleaves them and no lock is needed.
     """
 
     def __init__(self) -> None:
         self._state = State()
-        # The tail: user and sequence of each transaction, in the order in which it was committed.
+        # The change feed: user and sequence of each transaction, in commit order.
         self._changes: list[tuple[str, int]] = []
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
         """See Store."""
-        # Decided on a copy of what it reads: a rule that raises half-way leaves nothing.
+        # Decided on a copy, so that a rule that raises changes nothing.
         state = self._state.select(ReadSet.of(commands))
         decided = decide_group(state, commands, rule)
         self._keep(state, decided.entries)
@@ -78,7 +78,7 @@ class MemoryStore:
         """See Store. Memory is always there."""
 
     async def close(self) -> None:
-        """See Store. There is nothing to let go of."""
+        """See Store. There is nothing to release."""
 
     def _keep(self, state: State, entries: Sequence[Entry]) -> None:
         self._state.update(state)

@@ -1,4 +1,4 @@
-"""What the URL of a store says, and what nobody may see of it."""
+"""Store URLs: what they name, and hiding the passwords in them."""
 
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -6,7 +6,7 @@ from urllib.parse import unquote, urlsplit
 from entitlements_server.stores.interface import StoreConfigurationError
 
 KINDS = "memory://, sqlite:///absolute/path, redis://host or redis+cluster://host"
-"""The URLs that there are, for messages."""
+"""The kinds of URL, for messages."""
 
 
 def scheme_of(url: str) -> str:
@@ -22,10 +22,10 @@ def scheme_of(url: str) -> str:
 
 
 def sqlite_file(url: str) -> Path | None:
-    """Return the file that a store's URL names, or None if it is a store of another kind.
+    """Return the file in a SQLite store's URL, or None for a store of another kind.
 
     Raises:
-        StoreConfigurationError: It is of the kind and names no file.
+        StoreConfigurationError: It is a SQLite URL without a file.
     """
     parts = urlsplit(url)
     if parts.scheme != "sqlite":
@@ -40,13 +40,13 @@ def sqlite_file(url: str) -> Path | None:
 
 
 def secrets_of(url: str) -> list[str]:
-    """Return what nobody may see of a store's URL: the password as written, and as meant."""
+    """Return the secrets in a store's URL: the password, as written and unquoted."""
     password = urlsplit(url).password
     return [password, unquote(password)] if password else []
 
 
 def masked(url: str) -> str:
-    """Return a store's URL without the password in it."""
+    """Return a store's URL with the password hidden."""
     parts = urlsplit(url)
     if "@" not in parts.netloc:
         return url

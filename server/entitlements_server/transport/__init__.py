@@ -1,12 +1,12 @@
-"""How calls reach the server and answers leave it: one seam, two implementations.
+"""How calls reach the server: one interface, two implementations.
 
-| module | what it is for |
+| module | contents |
 |---|---|
-| `interface.py` | the seam: what a call is, and what takes calls |
-| `completion_queue.py` | the fast transport, and the only module that uses gRPC's private names |
+| `interface.py` | what a transport and the API know of each other |
+| `completion_queue.py` | the fast transport: the only module that uses private names of gRPC |
 | `threads.py` | the fallback, on gRPC's public server |
-| `options.py` | limits of gRPC, alike for both |
-| `address.py` | where the server may listen |
+| `options.py`, `unsent.py`, `abuse.py` | limits: gRPC's options, unsent bytes, floods |
+| `address.py` | which addresses the server may listen on |
 | `tls.py` | certificates, replaced while serving |
-| `opening.py` | which transport serves |
+| `factory.py` | chooses the transport |
 """

@@ -1,8 +1,9 @@
-"""Connections that do nothing but begin calls and give them up: they are closed.
+"""Closes connections that only begin calls and cancel them ("rapid reset").
 
-Such a call costs its sender two small frames and the server a hundred times as much ("rapid reset"). gRPC bounds
-the calls that are open at once and not how many come and go, and it has no call that closes one connection. So the
-connection's socket is looked up by its peer among those of this process, and shut down.
+Such a call costs its sender two small frames and the server a hundred times as much. gRPC limits the
+calls that are open at the same time, but not how many come and go, and it cannot close a single
+connection. So the connection's socket is found by its peer among the sockets of this process and shut
+down.
 """
 
 import os
@@ -21,8 +22,9 @@ from entitlements_server.instrumentation.logs import Throttle
 log = structlog.get_logger()
 
 MAX_GIVEN_UP_PER_S = 500
-"""Calls that one connection may give up in a second before their request is read. An honest client does that now
-and then, where a deadline is shorter than the way.
+"""Calls that one connection may cancel in a second before their request is read.
+
+Honest clients do that too, where a deadline is shorter than the round trip.
 """
 
 _MANY = 10**9
@@ -31,7 +33,7 @@ _PEER = re.compile(r"ipv[46]:\[?([0-9a-fA-F:.]+)(?:%[^\]]*)?\]?:(\d+)")
 
 
 class AbuseGuard:
-    """Counts calls that are given up, by connection, and closes those of too many. For one thread."""
+    """Counts cancelled calls by connection and closes connections with too many. For one thread."""
 
     def __init__(self) -> None:
         self._given_up: Counter[str] = Counter()
@@ -39,27 +41,27 @@ class AbuseGuard:
         self._log = Throttle(lines=20, seconds=10.0)
 
     def given_up(self, peer: str) -> None:
-        """Take note of a call that was given up before its request was read."""
+        """Count a call that was cancelled before its request was read."""
         self._given_up[peer] += 1
 
     def act(self) -> None:
-        """Close the connections of too many such calls. Call it some times a second, at least."""
+        """Close connections with too many such calls. Must be called several times a second."""
         if not self._given_up:
             return
         abusers = [peer for peer, count in self._given_up.items() if count > MAX_GIVEN_UP_PER_S]
         for peer in abusers:
             closed = close_connection(peer)
-            kept_back = self._log.ask("abuse")
-            if kept_back is not None:
+            suppressed = self._log.ask("abuse")
+            if suppressed is not None:
                 log.warning(
-                    "A connection that begins calls only to give them up was closed."
+                    "A connection that only begins calls and cancels them was closed."
                     if closed
-                    else "A connection begins calls only to give them up, and could not be closed.",
+                    else "A connection only begins calls and cancels them, and could not be closed.",
                     peer=peer,
                     calls=self._given_up[peer],
-                    similar_lines_kept_back=kept_back,
+                    similar_lines_suppressed=suppressed,
                 )
-            # What it has left behind does not count again.
+            # Its remaining calls are not counted again.
             self._given_up[peer] = -_MANY
         now = time.monotonic()
         if now - self._since >= 1:
@@ -68,7 +70,7 @@ class AbuseGuard:
 
 
 def close_connection(peer: str) -> bool:
-    """Shut down the connection to a peer, named as gRPC does; returns whether there was one."""
+    """Shut down the connection to a peer, named as by gRPC. Returns whether there was one."""
     found = _PEER.fullmatch(unquote(peer))
     if found is None:
         return False
@@ -80,7 +82,7 @@ def close_connection(peer: str) -> bool:
         with copy:
             try:
                 host, port = copy.getpeername()[:2]
-                # gRPC listens on sockets of both versions, where IPv4 is mapped.
+                # gRPC listens on dual-stack sockets, where IPv4 addresses are mapped.
                 if (host.removeprefix("::ffff:"), port) == wanted:
                     copy.shutdown(socket.SHUT_RDWR)
                     return True
@@ -90,7 +92,7 @@ def close_connection(peer: str) -> bool:
 
 
 def _socket(descriptor: int) -> socket.socket | None:
-    """Return a descriptor of our own for a socket: what it stands for cannot change any more."""
+    """Duplicate a socket's descriptor, so that it cannot be reused for something else meanwhile."""
     try:
         copy = os.dup(descriptor)
     except OSError:

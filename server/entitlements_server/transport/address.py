@@ -1,4 +1,4 @@
-"""Where the server may listen."""
+"""Which addresses the server may listen on."""
 
 from ipaddress import ip_address
 
@@ -6,19 +6,19 @@ from entitlements_server.config.errors import ConfigurationError
 
 
 class ListenError(ConfigurationError):
-    """The address cannot be listened on; the message says what to do."""
+    """The server cannot listen on the address; the message says what to do."""
 
 
 def taken(address: str) -> ListenError:
-    """Return what is raised where gRPC could not listen."""
+    """Return the error for an address that gRPC could not listen on."""
     return ListenError(
-        f"The address {address} cannot be listened on: another server has it, or it is not an"
-        " address of this machine. Stop the other one, or choose another with --listen."
+        f"The server cannot listen on {address}: another server uses it, or it is not an address"
+        " of this machine. Stop the other server, or choose another address with --listen."
     )
 
 
 def require_safe(address: str, *, tls: bool, callers: bool) -> None:
-    """Refuse to be reachable from other machines without both TLS and callers.
+    """Require TLS and callers for a server that other machines can reach.
 
     Args:
         address: Where to listen, as HOST:PORT.
@@ -26,7 +26,7 @@ def require_safe(address: str, *, tls: bool, callers: bool) -> None:
         callers: Whether there are callers.
 
     Raises:
-        ListenError: It would be.
+        ListenError: One of them is missing.
     """
     if _is_loopback(address.rpartition(":")[0].strip("[]")):
         return
@@ -40,9 +40,9 @@ def require_safe(address: str, *, tls: bool, callers: bool) -> None:
     ]
     if missing:
         raise ListenError(
-            f"{address} can be reached from other machines and there is no"
-            f" {' and no '.join(missing)}: add that, listen on 127.0.0.1, or say --insecure if it"
-            " is meant."
+            f"Other machines can reach {address}, without"
+            f" {' and without '.join(missing)}: add what is missing, listen on 127.0.0.1, or add"
+            " --insecure if this is intended."
         )
 
 

@@ -2,7 +2,7 @@
 
 This is the same C core that grpc's own servers stand on, driven by a plain loop: a call costs a quarter of
 what it costs through `grpc.aio`. The names used here are private to grpcio. So no other module knows
-them, `opening.py` tries them before the server starts, and where they fail `threads.py` serves instead.
+them, `factory.py` tries them before the server starts, and where they fail `threads.py` serves instead.
 
 What is known of the core stands in docs/transport.md. The rules that matter most:
 

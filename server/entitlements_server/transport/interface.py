@@ -1,7 +1,7 @@
-"""The seam between a transport and the API: what a call is, and what takes calls.
+"""The interface between a transport and the API.
 
-A transport calls its `CallDispatcher` and the `CallHandler`s that it returns from one thread at a time, never
-from the event loop. The methods of an `IncomingCall` may be called from any thread.
+A transport calls its `CallDispatcher`, and the `CallHandler`s that it returns, from one thread at a
+time and never from the event loop. The methods of an `IncomingCall` may be called from any thread.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,26 +11,26 @@ from typing import Protocol
 import grpc
 
 Metadata = Sequence[tuple[str, str | bytes]]
-"""What a call or an answer carries beside its messages. Values are bytes where a key ends in `-bin`."""
+"""The metadata of a call or an answer. A value is bytes if its key ends in `-bin`."""
 
 FOREVER_S = 1e15
-"""gRPC has 9.2e18 seconds for a call without a deadline."""
+"""More than this is no deadline: gRPC uses 9.2e18 seconds."""
 
 LARGE_MESSAGE_BYTES = 4096
-"""From this size on a message counts against the bounds on bytes that are not sent yet.
+"""Messages of at least this size count against the limits on unsent bytes.
 
-Smaller ones are bounded by the number of calls in flight.
+Smaller messages are limited by the number of calls in flight.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class CallStatus:
-    """How a call that failed ends.
+    """The status of a failed call.
 
     Attributes:
-        code: The status code, not OK.
+        code: The status code; not OK.
         message: A sentence for the caller.
-        trailers: Trailing metadata: printable ASCII, or bytes where the key ends in `-bin`.
+        trailers: Trailing metadata: printable ASCII, or bytes if the key ends in `-bin`.
     """
 
     code: grpc.StatusCode
@@ -41,13 +41,13 @@ class CallStatus:
 class IncomingCall(Protocol):
     """A call, from its first header to its end.
 
-    Of `reply`, `finish` and `fail` the first one called ends the call; later ones do nothing. On a call that
-    has ended all of them do nothing.
+    The first call of `reply`, `finish` or `fail` ends the call; later ones do nothing. On a call that
+    has ended, all methods do nothing.
 
     Attributes:
-        path: As in `/package.Service/Method`; bytes that are no ASCII stand as Latin-1.
-        metadata: What the call was sent with. Never logged: there may be a token in it.
-        deadline_s: When its caller gives up, in seconds of `time.monotonic`; None: never.
+        path: Such as `/package.Service/Method`. Bytes that are not ASCII are decoded as Latin-1.
+        metadata: The metadata of the call. Never logged, as it may contain a token.
+        deadline_s: The deadline, by `time.monotonic`; None: no deadline.
     """
 
     path: str
@@ -55,76 +55,76 @@ class IncomingCall(Protocol):
     deadline_s: float | None
 
     def peer(self) -> str:
-        """Return where the connection comes from, such as `ipv4:127.0.0.1:40122`."""
+        """Return the address of the peer, such as `ipv4:127.0.0.1:40122`."""
 
     def auth_context(self) -> Mapping[str, Sequence[bytes]]:
-        """Return what gRPC has verified of the peer's certificate, by gRPC's names of properties."""
+        """Return the verified properties of the peer's certificate, by gRPC's property names."""
 
     def has_room(self, size: int = 0) -> bool:
-        """Return whether `size` bytes more may wait to be sent, to this connection and in all."""
+        """Return whether `size` more bytes may wait to be sent, on this connection and in total."""
 
     def receive(self) -> None:
-        """Ask for the next message of a stream. The first one is asked for by the transport."""
+        """Ask for the next message of a stream. The transport asks for the first one."""
 
     def send(self, message: bytes) -> None:
-        """Send one message of a stream. The next one only after `CallHandler.sent`."""
+        """Send a message of a stream. Wait for `CallHandler.sent` before sending the next."""
 
     def reply(self, message: bytes) -> None:
-        """Send the only message and end the call well."""
+        """Send the only message and end the call with OK."""
 
     def finish(self) -> None:
-        """End a stream well."""
+        """End a stream with OK."""
 
     def fail(self, status: CallStatus) -> None:
         """End the call with an error."""
 
 
 class CallHandler(Protocol):
-    """Takes what happens to one call. No method raises."""
+    """Handles the events of one call. No method raises."""
 
     def received(self, message: bytes) -> None:
-        """Take a message that was asked for."""
+        """Handle a message that was asked for."""
 
     def half_closed(self) -> None:
-        """Take note that no further message comes: `receive` was called for none."""
+        """There is no further message: the last `receive` gets none."""
 
     def overdue(self) -> None:
-        """Take note that the first message did not come in time: end the call."""
+        """The first message did not come in time: end the call."""
 
     def sent(self) -> None:
-        """Take note that a message of a stream has left, as far as flow control goes."""
+        """A message of a stream was sent, as far as flow control is concerned."""
 
     def ended(self) -> None:
-        """Take note that the call is over: its last byte is sent, or nobody waits for it any more.
+        """The call is over: its last byte was sent, or it was cancelled.
 
-        Called once, as the last.
+        Called exactly once, as the last method.
         """
 
 
 class CallDispatcher(Protocol):
-    """Takes calls as they arrive."""
+    """Accepts calls as they arrive."""
 
     def begin(self, call: IncomingCall) -> CallHandler:
-        """Take a call of which the headers are there, and return what takes the rest.
+        """Accept a call whose headers have arrived, and return its handler.
 
-        It may have been answered already. Never raises.
+        It may already answer the call. Never raises.
         """
 
 
 class Transport(Protocol):
-    """Serves calls at one address.
+    """Serves calls on one address.
 
     Attributes:
-        name: As the setting `transport` has it.
-        address: Where it listens, as HOST:PORT with the real port.
+        name: Its name in the setting `transport`.
+        address: The address it listens on, as HOST:PORT with the actual port.
     """
 
     name: str
     address: str
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more calls, wait for those that have begun, and close.
+        """Accept no more calls, wait for those that have begun, and close.
 
-        It takes as long as these calls, at most `grace_s` seconds, then at most half a second for
-        answers that nobody reads, and then little more than 0.1 s. Again it does nothing.
+        This takes as long as these calls, but at most `grace_s` seconds; then at most half a second for
+        answers that nobody reads; then little more than 0.1 s. Does nothing when called again.
         """

@@ -1,22 +1,22 @@
-"""What gRPC is told, alike for every transport. docs/operations.md says what each limit is for.
+"""The gRPC options of every transport. docs/operations.md explains each limit.
 
-gRPC ignores an option of a wrong name without a word. So each of these has a test of what it does.
+gRPC silently ignores an option with a wrong name, so a test checks the effect of each of these.
 """
 
 from dataclasses import dataclass
 
 MAX_REQUEST_BYTES = 1024 * 1024
-"""Largest request: a batch of 1,000 charges with ids of the greatest length has 0.7 MB."""
+"""Largest request. A batch of 1,000 charges with ids of maximum length has 0.7 MB."""
 
 MAX_METADATA_BYTES = 16 * 1024
-"""Most metadata that a call may be sent with; from half of it on, gRPC refuses some at random."""
+"""Most metadata per call. From half of this on, gRPC rejects some calls at random."""
 
 _KEEPALIVE_MS = 60_000
 _KEEPALIVE_TIMEOUT_MS = 20_000
 _HANDSHAKE_MS = 10_000
 _IDLE_MS = 15 * 60_000
 _MIN_PING_INTERVAL_MS = 1_000
-"""Clients that are to notice a dead server within a deadline ping it every few seconds."""
+"""Clients that must notice a dead server within a deadline ping every few seconds."""
 
 _MAX_PING_STRIKES = 2
 _MAX_PENDING = 8192
@@ -27,13 +27,13 @@ class Limits:
     """Limits of a transport. Times are in seconds.
 
     Attributes:
-        max_connections: Connections at once; more are closed as they come.
-        max_streams: Calls at once on one connection; more wait in the client.
-        connection_age_s: After how long a client is asked to connect again.
-        connection_grace_s: How long its calls have to finish then.
+        max_connections: Connections at a time; further ones are closed.
+        max_streams: Calls at a time on one connection; further ones wait in the client.
+        connection_age_s: Age at which a client is asked to connect again.
+        connection_grace_s: Time for its calls to finish then.
         request_timeout_s: How long a call may wait for its request.
-        max_unsent_bytes: Of answers that are not sent yet, in all.
-        max_unsent_bytes_per_connection: The same, of one connection.
+        max_unsent_bytes: Bytes of unsent answers, in total.
+        max_unsent_bytes_per_connection: The same, per connection.
     """
 
     max_connections: int = 4096
@@ -48,7 +48,7 @@ class Limits:
 def options(limits: Limits) -> tuple[tuple[str, int], ...]:
     """Return gRPC's options."""
     return (
-        # Otherwise a second server binds the same port in silence.
+        # Otherwise a second server could listen on the same port unnoticed.
         ("grpc.so_reuseport", 0),
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES // 2),
@@ -67,8 +67,8 @@ def options(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _MIN_PING_INTERVAL_MS),
         ("grpc.http2.max_ping_strikes", _MAX_PING_STRIKES),
-        # Calls that gRPC has accepted and we have not taken up, at 14 kB each. Beyond them it ends
-        # some at random and without a word; our own limits shed with a reason, but after it.
+        # Calls that gRPC has accepted and the dispatcher has not, at 14 kB each. Beyond this, gRPC
+        # ends some at random without a reason. Our own limits give a reason, but come after it.
         ("grpc.server.max_pending_requests", _MAX_PENDING),
         ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
     )

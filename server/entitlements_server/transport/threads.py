@@ -1,7 +1,7 @@
-"""Serves calls from gRPC's public server, on a pool of threads: the fallback.
+"""The fallback: serves calls from gRPC's public server, on a thread pool.
 
-It uses no private name, and it costs: a third of the calls a second, a thread for each call that is worked
-on, and no bounds on calls whose request does not come and on answers that are not read.
+It uses no private names. The price: a third of the calls per second, a thread for each call, and no
+limits on calls without a request and on answers that are not read.
 """
 
 import asyncio
@@ -27,14 +27,14 @@ from entitlements_server.transport.options import Limits, options
 NAME = "threads"
 
 MAX_THREADS = 256
-"""Calls worked on at once, streams included; more wait for a thread."""
+"""Calls at a time, including streams; further ones wait for a thread."""
 
 _END = object()
-"""Put behind the last message of an answer."""
+"""Marks the end of an answer."""
 
 
 class _Call:
-    """See interface.IncomingCall. Its thread waits for what is put into `out`."""
+    """See interface.IncomingCall. Its thread sends what is put into `out`."""
 
     def __init__(self, path: str, context: Any) -> None:
         self.path = path
@@ -51,7 +51,7 @@ class _Call:
 
     @property
     def answered(self) -> bool:
-        """Whether its answer is on its way."""
+        """Whether it has been answered."""
         return self._answered
 
     def peer(self) -> str:
@@ -64,7 +64,7 @@ class _Call:
         return found
 
     def has_room(self, size: int = 0) -> bool:  # noqa: ARG002  # see IncomingCall
-        """See IncomingCall. gRPC's server does not tell what it has sent."""
+        """See IncomingCall. gRPC's server does not report what it has sent."""
         return True
 
     def receive(self) -> None:
@@ -93,7 +93,7 @@ class _Call:
             self.out.put(status)
 
     def cancel(self) -> None:
-        """End it, as nobody waits for it any more."""
+        """End the call, which was cancelled."""
         self._claim()
         self.out.put(_END)
 
@@ -106,16 +106,16 @@ class _Call:
 
 
 class ThreadsTransport:
-    """See interface.Transport. Make it on the event loop.
+    """See interface.Transport. Create it on the event loop.
 
     Args:
-        dispatcher: Takes the calls.
+        dispatcher: Accepts the calls.
         address: Where to listen, as HOST:PORT.
         credentials: For TLS; None: plain text.
-        limits: Of the transport.
+        limits: The limits of the transport.
 
     Raises:
-        ListenError: The address cannot be listened on.
+        ListenError: The server cannot listen on the address.
     """
 
     name = NAME
@@ -153,11 +153,11 @@ class ThreadsTransport:
 
 
 class _Handler(grpc.GenericRpcHandler):
-    """Takes every call, of whatever path, as one that streams both ways."""
+    """Accepts every call, on any path, as bidirectional streaming."""
 
     def __init__(self, dispatcher: CallDispatcher) -> None:
         self._dispatcher = dispatcher
-        # The seam promises its other side one thread at a time.
+        # The interface promises the API one thread at a time.
         self._one_at_a_time = threading.Lock()
 
     def service(self, handler_call_details: Any) -> Any:

@@ -1,7 +1,7 @@
-"""TLS and mutual TLS: certificates from files, replaced while serving.
+"""TLS and mutual TLS: certificates from files, reloaded while serving.
 
-gRPC asks for the certificate at every handshake, so new connections get the new one and open ones
-go on. A certificate is taken only after a handshake with it has succeeded in memory.
+gRPC asks for the certificate at every handshake, so new connections get the new one and open
+connections continue. A certificate is accepted only after a successful handshake in memory.
 """
 
 import ssl
@@ -23,17 +23,18 @@ _ATTEMPTS = 3
 
 
 class TlsError(ConfigurationError):
-    """The certificate files are of no use; the message says which and why."""
+    """The certificate files cannot be used; the message says which and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where the certificates are. All PEM.
+    """The certificate files, in PEM format.
 
     Attributes:
         certificate: The server's certificate, then its chain.
         key: Its private key.
-        client_ca: The authorities whose clients may connect; None: no client certificates.
+        client_ca: The authorities that client certificates must come from; None: no client
+            certificates.
     """
 
     certificate: Path
@@ -58,7 +59,7 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate that works. `expires_s` is in seconds since 1970 UTC."""
+    """A certificate that was checked. `expires_s` is in seconds since 1970 UTC."""
 
     configuration: grpc.ServerCertificateConfiguration
     content: tuple[bytes, ...]
@@ -66,10 +67,10 @@ class Certificate:
 
 
 def read_certificate(files: TlsFiles) -> Certificate:
-    """Read the files and prove that a handshake with them succeeds today.
+    """Read the files and check that a handshake with them succeeds now.
 
     Raises:
-        TlsError: It does not, or they cannot be read.
+        TlsError: It fails, or a file cannot be read.
     """
     paths = [path for path in (files.certificate, files.key, files.client_ca) if path]
     for _ in range(_ATTEMPTS):
@@ -84,7 +85,7 @@ def read_certificate(files: TlsFiles) -> Certificate:
                 pair = (content[1], content[0])
                 configuration = grpc.ssl_server_certificate_configuration([pair], roots)
                 return Certificate(configuration, content, expires_s)
-            problem = ValueError("the files change while they are read")
+            problem = ValueError("the files changed while they were read")
     why = getattr(problem, "reason", None) or str(problem)
     raise TlsError(
         f"The certificate {files.certificate} with the key {files.key} cannot be used ({why}):"
@@ -94,13 +95,13 @@ def read_certificate(files: TlsFiles) -> Certificate:
 
 
 class ReloadableCertificate:
-    """The certificate that new connections get, and how it is replaced while serving.
+    """The certificate for new connections, which can be reloaded while serving.
 
     Args:
-        files: Where to read it.
+        files: The files to read.
 
     Raises:
-        TlsError: The files are of no use.
+        TlsError: The files cannot be used.
     """
 
     def __init__(self, files: TlsFiles) -> None:
@@ -114,7 +115,7 @@ class ReloadableCertificate:
         return self._current.expires_s
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Return what to listen with. They follow every later reload."""
+        """Return the credentials to listen with. They follow every later reload."""
         return grpc.dynamic_ssl_server_credentials(
             self._current.configuration,
             self._fetch,  # type: ignore[arg-type]  # None is allowed: no change
@@ -122,24 +123,24 @@ class ReloadableCertificate:
         )
 
     def reload(self) -> bool:
-        """Read the files again; returns whether they were taken.
+        """Read the files again. Returns whether they were accepted.
 
-        Files that are of no use leave the old certificate in force and are logged.
+        If they cannot be used, the old certificate stays in use and a warning is logged.
         """
         try:
             new = read_certificate(self._files)
         except TlsError as error:
             log.warning(
-                "The new certificate was not taken; the old one stays in force.", reason=str(error)
+                "The new certificate was rejected; the old one stays in use.", reason=str(error)
             )
             return False
         if new.content != self._current.content:
             self._current = new
-            log.info("A new certificate is in force.", expires_s=round(new.expires_s))
+            log.info("The new certificate is in use.", expires_s=round(new.expires_s))
         return True
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """Tell gRPC, from a thread of its own, whether there is a new certificate."""
+        """Return a new certificate, if there is one. Called by gRPC on threads of its own."""
         current = self._current
         if current is self._fetched:
             return None
@@ -162,7 +163,7 @@ def _read(path: Path) -> bytes:
 
 
 def _prove(files: TlsFiles, content: tuple[bytes, ...]) -> float:
-    """Shake hands in memory with a client that trusts just this certificate.
+    """Perform a handshake in memory with a client that trusts only this certificate.
 
     Returns:
         When the certificate expires, seconds since 1970 UTC.
@@ -186,11 +187,11 @@ def _prove(files: TlsFiles, content: tuple[bytes, ...]) -> float:
 
 
 def _step(shake: Callable[[], None]) -> None:
-    # It may wait for the other side's next step.
+    # One side may be waiting for the other.
     with suppress(ssl.SSLWantReadError):
         shake()
 
 
 def _no_password() -> str:
-    # Otherwise OpenSSL would ask for one on the terminal.
+    # Otherwise OpenSSL would ask for a password on the terminal.
     raise ValueError("the key is encrypted: store it without a password")

@@ -67,7 +67,7 @@ async def test_a_wrong_password_is_told_without_repeating_it(own_server: RedisSe
         client.config_set("requirepass", "right")
     for credentials in ("", ":wrong@", "nobody:wrong@"):
         said = await refusal(f"redis://{credentials}127.0.0.1:{own_server.port}")
-        assert "refuses the user or password" in said
+        assert "rejects the user or password" in said
         assert "wrong" not in said
 
 

@@ -36,13 +36,13 @@ def test_by_default_everything_is_asked_of_a_server_and_nothing_of_replicas() ->
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("redis://:secret@", "names no host"),
-        ("redis://:secret@host:port", "port that is none"),
-        ("redis://:secret@host:0", "port that is none"),
+        ("redis://:secret@", "has no host"),
+        ("redis://:secret@host:port", "port of host host"),
+        ("redis://:secret@host:0", "port of host host"),
         ("redis://:secret@[host", "malformed"),
         ("redis://:secret@one,two", "redis+cluster://"),
         ("redis://:secret@host/first", "database in the store's URL must be a number"),
-        ("redis+cluster://:secret@host/1", "no databases"),
+        ("redis+cluster://:secret@host/1", "only one database"),
         ("redis://:secret@host?durability=much", "must be one of always, everysec, unknown, none"),
         ("redis://:secret@host?replicas=-1", "replicas in the store's URL must be a number"),
         ("redis://:secret@host?timeout=3", "no option 'timeout'"),

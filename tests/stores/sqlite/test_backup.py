@@ -68,13 +68,13 @@ async def test_a_backup_that_fails_leaves_nothing_under_its_name(
     (tmp_path / "text").write_text("no database, but long enough to be read as one" * 100)
     for source, problem in (
         (tmp_path / "nowhere", "no ledger"),
-        (other, "the database of another program"),
+        (other, "a database of another program"),
         (tmp_path / "text", "could not be copied"),
     ):
         with pytest.raises(BackupError, match=problem):
             LedgerFile(source).backup(folder / "copy")
         assert list(folder.iterdir()) == []
-    with pytest.raises(BackupError, match="Nothing can be written"):
+    with pytest.raises(BackupError, match="cannot be written"):
         LedgerFile(tmp_path / "ledger.sqlite").backup(tmp_path / "no" / "folder")
 
     def full(done: int, total: int) -> None:

@@ -47,8 +47,8 @@ async def test_a_second_process_is_refused_with_who_has_the_file(path: Path) -> 
         assert process.stdout is not None
         process.stdout.readline()
         assert await refusal(path) == (
-            f"The ledger {path} is in use by process {process.pid}: stop that one first, or name"
-            " another file."
+            f"The ledger {path} is in use by process {process.pid}: stop that process first,"
+            " or name another file."
         )
         process.kill()
 
@@ -141,7 +141,7 @@ async def test_a_database_of_another_program_is_refused_and_left_as_it_is(path: 
         connection.execute("CREATE TABLE theirs (a)")
     connection.close()
     assert await refusal(path) == (
-        f"The file {path} is the database of another program: name another file."
+        f"The file {path} is a database of another program: name another file."
     )
     with sqlite3.connect(path) as connection:
         assert connection.execute("SELECT name FROM sqlite_schema").fetchall() == [("theirs",)]
@@ -159,8 +159,8 @@ async def test_another_major_format_is_refused_and_left_as_it_is(path: Path) -> 
     connection.close()
     before = path.read_bytes()
     assert await refusal(path) == (
-        f"The ledger {path} has format 2.3 and this program reads formats 1.x: run the version"
-        " that wrote it. It was left as it is."
+        f"The ledger {path} has format 2.3 and this version reads formats 1.x; it was not"
+        " changed. Run the version that wrote it."
     )
     assert path.read_bytes() == before
 
@@ -175,11 +175,11 @@ async def test_a_ledger_from_before_the_first_release_is_refused_with_a_sentence
     connection.close()
     before = path.read_bytes()
     assert await refusal(path) == (
-        f"The ledger {path} was written by a version of this program from before its first release,"
-        " whose format is not read any more: name another file. It was left as it is."
+        f"The ledger {path} was written before the first release, in a format that is no longer"
+        " read; it was not changed. Name another file."
     )
     assert path.read_bytes() == before
-    with pytest.raises(BackupError, match="from before its first release"):
+    with pytest.raises(BackupError, match="before the first release"):
         LedgerFile(path).backup(path.with_name("copy"))
 
 

@@ -1,4 +1,4 @@
-"""What a group writes for one user: how it is decided, and the redis command that stores it."""
+"""What a group writes for one user: the decision, and the Redis command that stores it."""
 
 import secrets
 from collections.abc import Callable, Mapping, Sequence
@@ -20,20 +20,20 @@ from entitlements_server.stores.redis.schema import CHUNK, UserKeys
 from entitlements_server.stores.redis.topology import Request
 
 _LEASE_AFTER = 3
-"""Conflicts after which a write asks for the lease."""
+"""Conflicts before a write takes the lease."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What was decided for one user at one time.
+    """One decision for one user.
 
     Attributes:
-        write_id: Of this attempt, another one for each.
-        entries: To be stored: the next ones of the user. Maybe none.
-        result: What to answer once they are.
-        account: The account that follows.
-        account_text: It as it will be stored.
-        state: Knows the charges that the transactions refund, and the due time if it changed.
+        write_id: Unique id of the attempt.
+        entries: The transactions to store. May be empty.
+        result: The answer once they are stored.
+        account: The account after them.
+        account_text: The same account as it will be stored.
+        state: Has the refunded charges, and the due time if it changed.
     """
 
     write_id: str
@@ -45,28 +45,28 @@ class Attempt:
 
 
 Decide = Callable[[State], tuple[Sequence[Entry], Any]]
-"""Decide for one user: return what to store, and what to answer once it is. Updates the state."""
+"""Decides for one user. Returns what to store and what to answer then. Updates the state."""
 
 
 @dataclass(slots=True, eq=False)
 class AccountWrite:
-    """What a group writes for one user, on its way into the store.
+    """The pending write of a group for one user.
 
     Attributes:
         keys: The user.
-        names: Idempotency keys that the decision looks at.
-        charges: Sequences of charges that it looks at.
-        decide: The decision; it may be taken more than once.
-        lease_id: Under which this write takes the lease: the write id of its first attempt.
-        done: The attempt that was stored, at the end.
-        state: What the next decision is taken on; None has to be loaded.
-        account: The account in it as it is stored.
-        bindings: What the next decision takes each key to be bound to: a sequence, or 0 if to
+        names: Idempotency keys in the read set.
+        charges: Sequences of charges in the read set.
+        decide: Makes the decision. May be called more than once.
+        lease_id: Identifies this write when it takes the lease: the write id of its first attempt.
+        done: The attempt that was stored, once there is one.
+        state: The state for the next decision; None: it must be prefetched.
+        account: The account in that state as it is stored.
+        bindings: What the next decision assumes each key to be bound to: a sequence, or 0 for
             none.
-        optimistic: Whether that is a guess, which holds only if the script confirms it.
-        doubtful: Attempts of which nobody knows whether they were stored.
-        conflicts: How often it was decided in vain.
-        losses: How often the connection broke.
+        optimistic: Whether state and bindings are a guess, which the script must confirm.
+        doubtful: Attempts that may or may not have been stored.
+        conflicts: How often an attempt was not stored.
+        losses: How often the connection was lost.
     """
 
     keys: UserKeys
@@ -84,7 +84,7 @@ class AccountWrite:
     losses: int = 0
 
     def guess(self, account: Account, text: bytes) -> None:
-        """Start from an account that is probably the newest, and keys that are probably new."""
+        """Assume that an account is the newest and that the keys are new."""
         if self.charges or self.doubtful:
             self.state = None
             return
@@ -96,12 +96,12 @@ class AccountWrite:
         self.optimistic = True
 
     def prefetch(self) -> Prefetch:
-        """What to read instead of guessing."""
+        """Return what to read instead of guessing."""
         doubtful = [attempt.entries[0].transaction.sequence for attempt in self.doubtful]
         return Prefetch(self.keys, self.names, self.charges, doubtful)
 
     def take(self, prefetch: Prefetch) -> None:
-        """Settle attempts in doubt by what was read, or start from it."""
+        """Use what was read: to settle doubtful attempts, or as the next state."""
         for attempt, write_id in zip(self.doubtful, prefetch.write_ids, strict=True):
             if write_id == attempt.write_id:
                 self.done = attempt
@@ -112,7 +112,7 @@ class AccountWrite:
         self.optimistic = False
 
     def attempt(self) -> Attempt | None:
-        """Decide. None if the guess it was decided on cannot be confirmed without writing."""
+        """Decide. None if a guess was used that only a write could confirm."""
         assert self.state is not None
         state, self.state = self.state, None
         entries, result = self.decide(state)
@@ -124,7 +124,7 @@ class AccountWrite:
         return Attempt(write_id, entries, result, account, write_account(account, write_id), state)
 
     def request(self, attempt: Attempt) -> Request:
-        """The command that stores an attempt."""
+        """Return the Redis command that stores an attempt."""
         keys, state = self.keys, attempt.state
         transactions = [entry.transaction for entry in attempt.entries]
         bound: dict[str, int] = {}
@@ -164,5 +164,5 @@ def _chunk_of(entry: Entry) -> int:
 
 
 def _listed(pairs: Mapping[Any, Any]) -> list[Any]:
-    """Return keys and values as a list of the script: its length, then one after the other."""
+    """Return keys and values as a list for the script: its length, then the items."""
     return [2 * len(pairs), *(item for pair in pairs.items() for item in pair)]

@@ -1,8 +1,8 @@
-"""What is written under the keys: accounts, transactions and refunds as text.
+"""The values under the keys: accounts, transactions and refunds as text.
 
-An account or transaction is the format that it is written in, the id of the write that it is part of,
-and the value as `ledger/encoding.py` writes it, with a space in between. So a server finds out about
-a format that it can't read before it decides on that, and before it writes over it.
+The text of an account or transaction is its format, the id of its write, and the value as
+`ledger/encoding.py` writes it, separated by spaces. So a server sees a format that it cannot read
+before it decides on the value or overwrites it.
 """
 
 from entitlements_server.ledger.encoding import (
@@ -15,57 +15,57 @@ from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.format import FORMAT, ForeignFormatError, parse
 
 MARK = str(FORMAT)
-"""What stands in front of everything that this version writes."""
+"""The prefix of everything that this version writes."""
 
 _MARK = MARK.encode()
 
 
 def write_account(account: Account, write_id: str) -> bytes:
-    """Write an account. The write id is another for each write: equal texts mean nothing changed."""
+    """Encode an account. Each write has another id, so equal texts mean that nothing changed."""
     return b"%b %b %b" % (_MARK, write_id.encode(), encode_account(account))
 
 
 def read_account(user_id: str, text: bytes | None) -> Account:
-    """Read an account: an empty one if there is none.
+    """Decode an account: an empty one if there is none.
 
     Raises:
-        ForeignFormatError: It is of a format that this version can't read.
+        ForeignFormatError: Its format is one that this version cannot read.
     """
     return decode_account(_value_of(text)) if text else Account(user_id)
 
 
 def write_transaction(entry: Entry, write_id: str) -> bytes:
-    """Write a transaction, with the id of the write that it is part of."""
+    """Encode a transaction with the id of its write."""
     return b"%b %b %b" % (_MARK, write_id.encode(), entry.stored)
 
 
 def read_transaction(text: bytes) -> Transaction:
-    """Read a transaction.
+    """Decode a transaction.
 
     Raises:
-        ForeignFormatError: It is of a format that this version can't read.
+        ForeignFormatError: Its format is one that this version cannot read.
     """
     return decode_transaction(_value_of(text))
 
 
 def write_id_of(text: bytes | None) -> str:
-    """Return the write id of a written transaction, or '' if there is none."""
+    """Return the write id in the text of a transaction, or '' without a text."""
     return text.split(b" ", 2)[1].decode() if text else ""
 
 
 def write_refund(refunded: int, last_sequence: int) -> str:
-    """Write what was refunded of a charge, and by which refund last."""
+    """Encode the total refunded of a charge and the sequence of its newest refund."""
     return f"{refunded} {last_sequence}"
 
 
 def read_refund(text: bytes) -> tuple[int, int]:
-    """Read what was refunded of a charge, and the sequence of the newest refund."""
+    """Decode the total refunded of a charge and the sequence of its newest refund."""
     refunded, last = text.split(b" ")
     return int(refunded), int(last)
 
 
 def write_change(user_id: str, first: int, last: int) -> str:
-    """Write into the tail that a user's transactions of these sequences were recorded."""
+    """Encode an entry of the change feed: a user and the sequences recorded."""
     return f"{first} {last} {user_id}"
 
 

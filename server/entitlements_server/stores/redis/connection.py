@@ -1,4 +1,4 @@
-"""One Redis server: pipelines, reconnecting with backoff, and what it must promise."""
+"""One Redis server: pipelines, reconnecting with backoff, and the durability check."""
 
 import asyncio
 import random
@@ -26,13 +26,13 @@ from entitlements_server.stores.redis.url import RedisUrl
 log = structlog.get_logger()
 
 Command = Sequence[str | int | bytes]
-"""A command and its arguments."""
+"""A Redis command and its arguments."""
 
 COMMIT = "commit"
 """Stands for `EVALSHA <digest of lua/commit.lua>` at the start of a command."""
 
-BAD_CREDENTIALS = "The Redis {name} refuses the user or password in the store's URL."
-"""What is said of wrong credentials."""
+BAD_CREDENTIALS = "The Redis {name} rejects the user or password in the store's URL."
+"""The message about wrong credentials."""
 
 _SCRIPT = (resources.files(__package__) / "lua" / "commit.lua").read_text("utf-8")
 _CONNECT_S = 2.0
@@ -43,27 +43,26 @@ _MAX_BACKOFF_S = 1.0
 
 
 class DownError(Exception):
-    """The server cannot be reached: nothing was sent to it."""
+    """The server cannot be reached. Nothing was sent."""
 
 
 class LostError(Exception):
-    """The connection broke: it is unknown what was executed of the commands."""
+    """The connection was lost. It is unknown which commands were executed."""
 
 
 class UnfitError(Exception):
-    """The server cannot have the ledger; the message is a sentence that says what to change."""
+    """The server cannot be used for the ledger; the message says what to change."""
 
 
 class RedisConnection:
-    """A Redis server. It connects when it is used, and again after every loss.
+    """A Redis server. Connects on first use and again after every loss.
 
-    Each new connection after a loss is preceded by a look at what the server promises: it may be
-    another one by now.
+    After every loss the durability of the server is checked again: it may be another server by now.
 
     Args:
-        url: What the operator asked for.
-        host: Where the server is.
-        port: Likewise.
+        url: The store's URL.
+        host: The server's host.
+        port: The server's port.
     """
 
     def __init__(self, url: RedisUrl, host: str, port: int) -> None:
@@ -78,7 +77,7 @@ class RedisConnection:
             protocol=2,
             socket_timeout=_REPLY_S,
             socket_connect_timeout=_CONNECT_S,
-            # What to do about a lost reply is for the store to say: never send anything twice.
+            # Never send anything twice: the store decides what to do about a lost reply.
             retry=Retry(NoBackoff(), 0),
             **url.connection,
         )
@@ -90,10 +89,10 @@ class RedisConnection:
         self._greeting = asyncio.Lock()
 
     async def run(self, commands: Sequence[Command]) -> list[Any]:
-        """Execute commands in order in one pipeline, all on one connection.
+        """Execute commands in order, in one pipeline on one connection.
 
         Returns:
-            The replies in their order; an error reply is a ResponseError in its place.
+            The replies in order. An error reply is a ResponseError among them.
 
         Raises:
             DownError: Nothing was sent.
@@ -105,13 +104,13 @@ class RedisConnection:
         replies = await self._pipeline(self._expand(commands))
         missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
         if missing:
-            # A script that the server does not know did nothing, so it may be sent again.
+            # An unknown script did nothing, so the command may be sent again.
             await self._pipeline([("SCRIPT LOAD", _SCRIPT)])
             again = await self._pipeline(self._expand([commands[at] for at in missing]))
             for at, reply in zip(missing, again, strict=True):
                 replies[at] = reply
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
-            # Demoted: another server may have this address on the next connection.
+            # It was demoted: another server may have this address at the next connection.
             await self.forget()
         return replies
 
@@ -127,7 +126,7 @@ class RedisConnection:
         ]
 
     async def _greet(self) -> None:
-        """Connect, see what the server promises, and give it the script."""
+        """Connect, check the durability, and load the script."""
         async with self._greeting:
             if self._digest:
                 return
@@ -140,10 +139,12 @@ class RedisConnection:
                 raise DownError(self.name) from error
             problem = objection(self._url.durability, answers)
             if problem is None and isinstance(digest, ResponseError):
-                problem = "It does not take scripts: allow this user SCRIPT LOAD and EVALSHA."
+                problem = "It does not accept scripts: allow this user SCRIPT LOAD and EVALSHA."
             if problem is not None:
                 self._back_off()
-                raise UnfitError(f"The Redis server {self.name} cannot have the ledger. {problem}")
+                raise UnfitError(
+                    f"The Redis server {self.name} cannot be used for the ledger. {problem}"
+                )
             if self._failures:
                 log.info("Redis is reachable again.", server=self.name)
             self._failures = 0
@@ -164,7 +165,7 @@ class RedisConnection:
         return replies
 
     async def forget(self) -> None:
-        """Drop idle connections, and look at the server again before it is used again."""
+        """Drop idle connections, and check the server again before it is used again."""
         self._digest = ""
         await self._pool.disconnect(inuse_connections=False)
 

@@ -1,4 +1,4 @@
-"""What a Redis server must promise before a ledger is entrusted to it."""
+"""Checks that a Redis server is durable enough for a ledger."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,9 +10,9 @@ QUESTIONS = (
     ("CONFIG GET", "append*"),
     ("CONFIG GET", "no-appendfsync-on-rewrite"),
 )
-"""What to ask a server; `objection` takes the answers in this order."""
+"""The commands to send; `objection` takes the replies in this order."""
 
-_MENDING = {
+_REMEDY = {
     "always": "appendonly yes and appendfsync always",
     "everysec": "appendonly yes and appendfsync everysec",
 }
@@ -23,31 +23,31 @@ _WEAKER = {
 
 
 def objection(durability: str, answers: list[Any]) -> str | None:
-    """Tell why a server cannot have the ledger, or None if it can.
+    """Return why a server cannot be used for a ledger, or None if it can.
 
     Args:
-        durability: What the operator asks for: one of url.DURABILITIES.
-        answers: To QUESTIONS, an error among them where the server refused to tell.
+        durability: The required durability: one of url.DURABILITIES.
+        answers: The replies to QUESTIONS, some of which may be errors.
 
     Returns:
         A sentence that says what to change, or None.
     """
     info, append, rewrite = answers
     if isinstance(info, ResponseError):
-        return "It does not tell its state: allow this user the command INFO."
+        return "It does not report its state: allow this user the command INFO."
     if info.get("role") == "slave":
-        return "It is a replica, which takes no writes: name its master."
+        return "It is a replica, which accepts no writes: name its master."
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy.startswith("allkeys"):
         return (
-            f"It throws data away when its memory is full (maxmemory-policy {policy}): set"
+            f"It deletes data when its memory is full (maxmemory-policy {policy}): set"
             " maxmemory-policy to noeviction."
         )
     if durability in ("unknown", "none"):
         return None
     if isinstance(append, ResponseError) or isinstance(rewrite, ResponseError):
         return (
-            "It does not tell how it persists, because CONFIG is forbidden: allow CONFIG GET, or"
+            "It does not report how it persists, because CONFIG is forbidden: allow CONFIG GET, or"
             " add durability=unknown to the store's URL if you know that acknowledged writes are"
             " on disk."
         )
@@ -56,7 +56,7 @@ def objection(durability: str, answers: list[Any]) -> str | None:
 
 def _weakness(durability: str, config: Mapping[str, str]) -> str | None:
     appendonly, appendfsync = config.get("appendonly"), config.get("appendfsync")
-    # With this option the file is not synced for as long as it is being rewritten.
+    # With this option the file is not synced while it is being rewritten.
     skips = durability == "always" and config.get("no-appendfsync-on-rewrite") == "yes"
     if appendonly == "yes" and not skips and appendfsync in ("always", durability):
         return None
@@ -64,7 +64,7 @@ def _weakness(durability: str, config: Mapping[str, str]) -> str | None:
     if appendonly == "yes" and skips:
         has += " and no-appendfsync-on-rewrite yes"
     return (
-        f"It persists less than durability={durability} needs: it has {has}. Set"
-        f" {_MENDING[durability]}{' and no-appendfsync-on-rewrite no' if skips else ''}, or name the"
+        f"It is less durable than durability={durability} requires: it has {has}. Set"
+        f" {_REMEDY[durability]}{' and no-appendfsync-on-rewrite no' if skips else ''}, or name the"
         f" weaker promise in the store's URL: {_WEAKER[durability]}."
     )

@@ -1,4 +1,4 @@
-"""The format of a ledger on Redis: looked at before anything else, and raised by the newest server."""
+"""The format of a ledger on Redis: checked first, and raised by the newest server."""
 
 from typing import Any
 
@@ -10,10 +10,10 @@ from entitlements_server.stores.redis.topology import MisplacedError, Request, T
 
 
 async def open_format(topology: Topology) -> None:
-    """Require that this version can read the ledger, and note that it has opened it.
+    """Require that this version can read the ledger, and raise its format to this version's.
 
     Raises:
-        StoreConfigurationError: It can't; nothing was changed.
+        StoreConfigurationError: This version cannot read it. Nothing was changed.
         DownError, LostError, UnfitError, ResponseError: A server cannot be used.
     """
     (text,) = await _run(topology, [Request(0, ("GET", FORMAT_KEY))])
@@ -24,15 +24,14 @@ async def open_format(topology: Topology) -> None:
         )
         if any(counts):
             raise StoreConfigurationError(
-                "The ledger in this Redis was written by a version of this program from before its"
-                " first release, whose format is not read any more: name another database. It was"
-                " left as it is."
+                "The ledger in this Redis was written before the first release, in a format that is"
+                " no longer read; it was not changed. Name another database."
             )
     found = parse(text.decode("ascii", "replace")) if text is not None else None
     if text is not None and (found is None or not found.is_readable):
         raise StoreConfigurationError(
-            f"The ledger in this Redis has format {found or 'unknown'} and this program reads"
-            f" formats {FORMAT.major}.x: run the version that wrote it. It was left as it is."
+            f"The ledger in this Redis has format {found or 'unknown'} and this version reads"
+            f" formats {FORMAT.major}.x; it was not changed. Run the version that wrote it."
         )
     if found is None or found < FORMAT:
         await _run(topology, [Request(0, ("SET", FORMAT_KEY, str(FORMAT)))])

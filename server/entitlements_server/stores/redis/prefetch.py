@@ -1,4 +1,4 @@
-"""The read set of a decision, read in two steps: first by name, then what those reads refer to."""
+"""Reads the read set of a decision in two steps: by name, then what those reads refer to."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -17,27 +17,27 @@ from entitlements_server.stores.redis.schema import UserKeys
 
 
 def at(keys: UserKeys, sequence: int) -> Command:
-    """The command that reads one transaction."""
+    """Return the command that reads one transaction."""
     chunk, index = keys.index_of(sequence)
     return ("LINDEX", chunk, index)
 
 
 @dataclass(slots=True)
 class Prefetch:
-    """What is to be known of one user.
+    """The read set of one user.
 
-    The account is read before anything else, so whatever changes later makes the account
-    another one and is noticed when the decision is stored.
+    The account is read first. Any later change also changes the account, and so is noticed when the
+    decision is stored.
 
     Attributes:
         keys: The user.
         names: Idempotency keys.
-        charges: Sequences of transactions that refunds name.
-        doubtful: Sequences of which to read only the write id.
-        account: The account as it is stored, once read.
+        charges: Sequences of the transactions that refunds name.
+        doubtful: Sequences of which only the write id is read.
+        account: The stored text of the account, once read.
         write_ids: The write ids read, in the order of `doubtful`.
-        bindings: What each of `names` is bound to: a sequence, or 0 if to none.
-        state: What was read, but the write ids.
+        bindings: What each of `names` is bound to: a sequence, or 0 for none.
+        state: Everything that was read, except the write ids.
     """
 
     keys: UserKeys
@@ -51,7 +51,7 @@ class Prefetch:
     _refunds: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def first(self) -> list[Command]:
-        """The commands of the first step."""
+        """Return the commands of the first step."""
         keys = self.keys
         commands: list[Command] = [("HGET", keys.accounts, keys.user_id)]
         if self.names:
@@ -62,7 +62,7 @@ class Prefetch:
         return commands
 
     def take_first(self, replies: Iterable[Any]) -> None:
-        """Take in the replies to `first`."""
+        """Use the replies to `first`."""
         rest = iter(replies)
         self.account = next(rest) or b""
         account = read_account(self.keys.user_id, self.account)
@@ -78,14 +78,14 @@ class Prefetch:
         self.write_ids = [write_id_of(row) for row in rest]
 
     def second(self) -> list[Command]:
-        """The commands of the second step, maybe none."""
+        """Return the commands of the second step. There may be none."""
         return [at(self.keys, sequence) for sequence in self._sequences()]
 
     def take_second(self, replies: Iterable[Any]) -> None:
-        """Take in the replies to `second`: the state is complete.
+        """Use the replies to `second`, which complete the state.
 
         Raises:
-            LostError: The two steps do not fit together.
+            LostError: The two steps contradict each other.
         """
         user_id = self.keys.user_id
         rows: dict[int, Transaction] = {
@@ -97,7 +97,7 @@ class Prefetch:
             if not sequence:
                 continue
             if sequence not in rows:
-                # Acknowledged data has gone since the first step: a failover, perhaps.
+                # Data was lost since the first step, perhaps by a failover.
                 raise LostError(self.keys.user_id)
             self.state.keys[user_id, name] = rows[sequence]
         for sequence in self.charges:

@@ -1,4 +1,4 @@
-"""Reads, put together: those that arrive while others are under way go in one pipeline."""
+"""Batches reads: those that arrive while a pipeline is running go together in the next one."""
 
 import asyncio
 from collections import deque
@@ -25,7 +25,7 @@ class _Read:
 class Reader:
     """Executes commands that only read.
 
-    One pipeline is under way at a time, so any number of calls needs one connection.
+    One pipeline runs at a time, so any number of calls needs one connection.
     """
 
     def __init__(self, topology: Topology) -> None:
@@ -35,17 +35,17 @@ class Reader:
         self._closed = False
 
     async def read(self, requests: Sequence[Request]) -> list[Any]:
-        """Execute requests, all begun after this call.
+        """Execute requests. All of them begin after this call.
 
         Returns:
-            Their replies in order, no error among them.
+            The replies in order. None of them is an error.
 
         Raises:
-            StoreUnavailableError: A server cannot be reached, or refuses.
+            StoreUnavailableError: A server cannot be reached, or returned an error.
         """
         if not requests:
             return []
-        # What broke while it was under way may be read again: reading changes nothing.
+        # Lost reads may be repeated: reading changes nothing.
         for trial in range(1, _TRIES + 1):
             replies = await self._submit(requests)
             problem = next((reply for reply in replies if isinstance(reply, Exception)), None)
@@ -57,7 +57,7 @@ class Reader:
         raise AssertionError  # the loop returns or raises
 
     async def close(self) -> None:
-        """Finish what is under way, and take no more."""
+        """Finish the current reads and accept no more."""
         self._closed = True
         if self._running is not None:
             await self._running
@@ -90,7 +90,7 @@ class Reader:
         requests = [request for read in reads for request in read.requests]
         try:
             replies = iter(await self._topology.run(requests))
-        except Exception as error:  # noqa: BLE001  # whatever it is, each caller is told
+        except Exception as error:  # noqa: BLE001  # whatever it is, each caller gets it
             for read in reads:
                 if not read.future.done():
                     read.future.set_exception(error)

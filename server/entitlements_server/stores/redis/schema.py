@@ -1,29 +1,29 @@
 """What is stored under which key; `codec.py` says how it is written.
 
-Users are dealt into buckets. All keys of a bucket share one hash tag, so one slot of a cluster
-holds everything of a user and the list of users that it is in. The tag comes first in a key: what
-braces a user id may have is of no matter.
+Users are distributed over buckets. All keys of a bucket share one hash tag, so everything about a
+user, and the list of users that includes it, is in one slot of a cluster. The tag comes first in a
+key, so braces in a user id do not matter.
 
     {<bucket>}:accounts             hash     user id -> account
     {<bucket>}:users                zset     user ids, in order: to read all accounts
     {<bucket>}:keys:<user id>       hash     idempotency key -> sequence
     {<bucket>}:refunds:<user id>    hash     sequence of a charge -> refunded, newest refund
     {<bucket>}:history:<n>:<user id>  list  transactions n * CHUNK + 1 and up to CHUNK - 1 more
-    {<bucket>}:lease:<user id>      string   which write goes first, for half a second
+    {<bucket>}:lease:<user id>      string   the write that goes first, for half a second
     {<bucket>}:due                  zset     user id -> when something lapses, us since 1970 UTC
-    {<bucket>}:changes              list     the tail: sequences and user, in the order of writing
-    {<bucket>}:trimmed              string   how many entries of that list are gone; absent: none
-    {<bucket>}:replication-barrier  string   for an instant: something for replicas to confirm
-    {ent:0}:format                  string   of the ledger, as major.minor
+    {<bucket>}:changes              list     the change feed: sequences and user, in write order
+    {<bucket>}:trimmed              string   entries dropped from the start of that list; absent: none
+    {<bucket>}:replication-barrier  string   written for replicas to confirm; expires at once
+    {ent:0}:format                  string   format of the ledger, as major.minor
 """
 
 from binascii import crc32
 
 BUCKETS = 1024
-"""Into how many buckets users are dealt. It can never change for a ledger that exists."""
+"""The number of buckets. It can never change for an existing ledger."""
 
 CHUNK = 1024
-"""Transactions in one list. Lists are short, so any part of a history is quick to reach."""
+"""Transactions per list. Lists are short, so that any part of a history is quick to reach."""
 
 TAGS = tuple(f"{{ent:{bucket}}}" for bucket in range(BUCKETS))
 """The hash tag of each bucket."""
@@ -38,19 +38,19 @@ def bucket_of(user_id: str) -> int:
 
 
 class UserKeys:
-    """The names of the keys of one user.
+    """The Redis keys of one user.
 
     Attributes:
-        user_id: Whose keys.
-        bucket: Of the user.
+        user_id: The user.
+        bucket: The user's bucket.
         accounts: The accounts of the bucket.
         users: The users of the bucket.
         bound: The user's idempotency keys.
         refunds: What was refunded of the user's charges.
-        due: When something lapses next, of the users of the bucket.
-        changes: The tail of the bucket.
-        lease: Which write goes first.
-        replication_barrier: Something for replicas to confirm.
+        due: When something of each user of the bucket lapses next.
+        changes: The change feed of the bucket.
+        lease: The write that goes first.
+        replication_barrier: Written for replicas to confirm.
     """
 
     __slots__ = (
@@ -81,10 +81,10 @@ class UserKeys:
         self.replication_barrier = f"{tag}:replication-barrier"
 
     def chunk(self, number: int) -> str:
-        """Name one chunk of the history."""
+        """Return the key of one chunk of the history."""
         return f"{self._tag}:history:{number}:{self.user_id}"
 
     def index_of(self, sequence: int) -> tuple[str, int]:
-        """Return the chunk that holds a transaction, and the index in it."""
+        """Return the key of a transaction's chunk, and its index in it."""
         number, index = divmod(sequence - 1, CHUNK)
         return self.chunk(number), index

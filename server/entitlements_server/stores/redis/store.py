@@ -35,16 +35,16 @@ from entitlements_server.stores.redis.url import RedisUrl, parse
 from entitlements_server.stores.redis.writer import Writer, unavailable
 
 CACHED_ACCOUNTS = 100_000
-"""Accounts kept in memory, about 50 MB: what a decision is taken on before it is confirmed."""
+"""Accounts kept in memory, about 50 MB. Decisions are made on them and then confirmed."""
 
 _BUCKETS_AT_ONCE = 256
 
 
 class RedisStore:
-    """A ledger on Redis. Make one with `open`.
+    """A ledger on Redis. Create it with `open`.
 
-    The cache holds accounts as they were last seen. Another server may have written since, so it
-    only ever serves as the guess of a commit, which the script confirms; reads go to Redis.
+    The cache has accounts as they were last seen. Another server may have written since, so it is only
+    used as a guess for commits, which the script confirms. Reads go to Redis.
     """
 
     def __init__(self, url: RedisUrl) -> None:
@@ -60,8 +60,8 @@ class RedisStore:
         """Open the ledger that a URL names; see `url.parse` and docs/redis.md.
 
         Raises:
-            StoreConfigurationError: The URL is wrong, or a server cannot be reached or promises
-                less than is asked for; the message says what to do.
+            StoreConfigurationError: The URL is wrong, or a server cannot be reached or is not
+                durable enough; the message says what to do.
         """
         parsed = parse(url)
         store = cls(parsed)
@@ -80,7 +80,7 @@ class RedisStore:
             cause = _root(error)
             raise StoreConfigurationError(
                 f"Redis at {where} cannot be used ({cause}): check that it runs, that the address"
-                " is right, and whether it is a cluster and wants TLS or not."
+                " is right, whether it is a cluster, and whether it uses TLS."
             ) from error
         return store
 
@@ -113,7 +113,7 @@ class RedisStore:
             self._remember(account, text)
         return account
 
-    def known_account(self, user_id: str) -> Account | None:  # noqa: ARG002  # nothing is known
+    def known_account(self, user_id: str) -> Account | None:  # noqa: ARG002  # see below
         """See Store: another server may have written since."""
         return None
 
@@ -159,7 +159,7 @@ class RedisStore:
         return [user_id for _, user_id in sorted(found)[:limit]]
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
-        """See Store. The cursor is a bucket, and the last user id read in it, if any."""
+        """See Store. The cursor is a bucket and the last user id read in it, if any."""
         number, _, after = cursor.partition(":")
         bucket = int(number or 0)
         found: list[Account] = []
@@ -179,13 +179,13 @@ class RedisStore:
         while any(write.state is None for write in writes):
             await self._writer.prefetch(writes)
         for write in writes:
-            # Before any of them is stored, each has to be the next of its user.
+            # Check all of them before the first is stored.
             assert write.state is not None
             append_all(write.state.copy(), by_user[write.keys.user_id])
         await self._write(writes)
 
     async def ping(self) -> None:
-        """See Store. Every master of a cluster has to answer."""
+        """See Store. Every master of a cluster must answer."""
         try:
             await self._topology.ping()
         except (DownError, LostError, UnfitError, ResponseError) as error:
@@ -199,7 +199,7 @@ class RedisStore:
         await self._topology.close()
 
     async def _range(self, user_id: str, oldest: int, newest: int) -> list[Transaction]:
-        """Read the transactions from one sequence to another, oldest first."""
+        """Read the transactions between two sequences, oldest first."""
         keys = UserKeys(user_id)
         requests: list[Request] = []
         for chunk in range((oldest - 1) // CHUNK, (newest - 1) // CHUNK + 1):
@@ -211,7 +211,7 @@ class RedisStore:
         return [read_transaction(text) for texts in replies for text in texts]
 
     async def _write(self, writes: Sequence[AccountWrite]) -> None:
-        """Store what a group writes, and be waited for by `close`."""
+        """Store what a group writes. `close` waits for it."""
         if self._closed:
             raise StoreUnavailableError("The ledger is closed.")
         task = asyncio.ensure_future(self._writer.write(writes))
@@ -222,7 +222,7 @@ class RedisStore:
     async def _accounts(
         self, bucket: int, after: str, limit: int
     ) -> tuple[list[Account], int, str]:
-        """Read about `limit` accounts from some buckets on; return where to go on."""
+        """Read about `limit` accounts from a bucket on. Returns where to continue."""
         last = min(bucket + _BUCKETS_AT_ONCE, BUCKETS)
         lows = dict.fromkeys(range(bucket, last), "-")
         if after:
@@ -233,7 +233,7 @@ class RedisStore:
                 for one, low in lows.items()
             ]
         )
-        # As many whole buckets as fit into the page, and then a part of one.
+        # As many whole buckets as fit into the page, then part of one.
         chosen: dict[int, RedisCommand] = {}
         partial = False
         for one, count in zip(lows, counts, strict=True):
@@ -268,7 +268,7 @@ class RedisStore:
 
 
 def _command_write(user_id: str, commands: Sequence[Command], rule: Rule) -> AccountWrite:
-    """Make the write of the commands of a group that are about one user."""
+    """Return the write for a group's commands about one user."""
 
     def decide(state: State) -> tuple[Sequence[Entry], Any]:
         decided = decide_group(state, commands, rule)
@@ -278,7 +278,7 @@ def _command_write(user_id: str, commands: Sequence[Command], rule: Rule) -> Acc
 
 
 def _appending(user_id: str, transactions: Sequence[Transaction]) -> AccountWrite:
-    """Make a write that stores transactions as they are."""
+    """Return a write that stores transactions unchanged."""
 
     def decide(state: State) -> tuple[Sequence[Entry], Any]:
         return append_all(state, transactions), None
@@ -294,7 +294,7 @@ def _write_of(user_id: str, read_set: ReadSet, decide: Decide) -> AccountWrite:
 
 
 def _root(error: BaseException) -> str:
-    """Return the innermost cause of a failed connection; redis-py's texts hold no password."""
+    """Return the innermost cause of a failed connection. redis-py's texts contain no passwords."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error) or type(error).__name__

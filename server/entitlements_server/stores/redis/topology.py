@@ -1,4 +1,4 @@
-"""All the servers of a ledger: commands go to the one that has their bucket."""
+"""The servers of a ledger. Each command goes to the server with its bucket."""
 
 import asyncio
 from collections.abc import Sequence
@@ -37,16 +37,16 @@ _SLOTS = tuple(key_slot(tag.encode()) for tag in TAGS)
 
 
 class MisplacedError(Exception):
-    """Nothing was executed: the bucket is at another server, or is just moving there."""
+    """Nothing was executed: the bucket has moved to another server, or is moving."""
 
 
 class UnreplicatedError(Exception):
-    """It was executed, and too few replicas have confirmed it in time."""
+    """It was executed, but too few replicas confirmed it in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A command about one bucket."""
+    """A Redis command about one bucket."""
 
     bucket: int
     command: Command
@@ -56,14 +56,14 @@ class Topology(Protocol):
     """The servers of a ledger."""
 
     async def run(self, requests: Sequence[Request], *, confirm: bool = False) -> list[Any]:
-        """Execute requests; those of one bucket in order and on one connection.
+        """Execute requests: those of one bucket in order, on one connection.
 
         Args:
             requests: For any buckets.
-            confirm: Whether to wait for the replicas that the operator asks for.
+            confirm: Whether to wait for replicas, as the URL requires.
 
         Returns:
-            The replies in the order of the requests. What went wrong is among them, as one of
+            The replies in order. A failure is returned in place of a reply: one of
             ResponseError, DownError, LostError, UnfitError, MisplacedError, UnreplicatedError.
         """
 
@@ -71,8 +71,8 @@ class Topology(Protocol):
         """Reach every server.
 
         Raises:
-            DownError, LostError, UnfitError, ResponseError: One of them cannot be reached or does
-                not take writes.
+            DownError, LostError, UnfitError, ResponseError: A server cannot be reached or does
+                not accept writes.
         """
 
     async def close(self) -> None:
@@ -100,7 +100,7 @@ class SingleServer:
 
 
 class Cluster:
-    """Each master of a cluster has some of the buckets: redis-py knows which."""
+    """Each master of a cluster has some of the buckets. redis-py knows which."""
 
     def __init__(self, url: RedisUrl) -> None:
         self._url = url
@@ -173,7 +173,7 @@ class Cluster:
         return self._connections[name]
 
     async def _redirected(self, request: Request, reply: Any, replicas: int) -> Any:
-        """Follow a bucket that is moving; look again for one that has moved."""
+        """Follow a bucket that is moving; mark the slots as outdated if it has moved."""
         if isinstance(reply, MovedError):
             self._stale = True
             return MisplacedError()
@@ -190,7 +190,7 @@ class Cluster:
         return reply
 
     async def _refresh(self) -> None:
-        """Learn again which server has which slots, if that has become doubtful."""
+        """Find out again which server has which slots, if that may be outdated."""
         if not self._stale:
             return
         if self._refreshing is None or self._refreshing.done():
@@ -214,7 +214,7 @@ class Cluster:
 
 
 async def _run(server: RedisConnection, requests: Sequence[Request], replicas: int) -> list[Any]:
-    """Execute requests at one server, and put whatever goes wrong in the place of the replies."""
+    """Execute requests at one server. Returns failures in place of replies."""
     commands: list[Command] = [request.command for request in requests]
     if replicas:
         commands.append(("WAIT", replicas, _REPLICA_WAIT_MS))

@@ -1,4 +1,4 @@
-"""What a Redis URL says."""
+"""Redis URLs."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from entitlements_server.stores.interface import StoreConfigurationError
 
 DURABILITIES = ("always", "everysec", "unknown", "none")
-"""What a server may be asked to promise, from the strongest on."""
+"""The durabilities that a URL can require, strongest first."""
 
 _TLS_OPTIONS = {
     "ca_file": "ssl_ca_certs",
@@ -23,15 +23,15 @@ _EXAMPLE = "redis://host:6379/0 or redis+cluster://host:6379,host:6380"
 
 @dataclass(frozen=True, slots=True)
 class RedisUrl:
-    """Where the ledger is, and what its servers have to promise.
+    """Where the ledger is, and how durable its servers must be.
 
     Attributes:
         cluster: Whether it is a Redis Cluster.
-        addresses: Host and port; of a cluster, any of its nodes.
+        addresses: Host and port; for a cluster, of some of its nodes.
         tls: Whether connections are encrypted.
         durability: One of DURABILITIES.
-        replicas: Replicas that must have a write before it is acknowledged, 0 to 10.
-        connection: What redis-py needs to connect besides host and port. It holds the password.
+        replicas: Replicas that must confirm a write before it is acknowledged, 0 to 10.
+        connection: Further arguments for redis-py's connections. They include the password.
     """
 
     cluster: bool
@@ -43,12 +43,12 @@ class RedisUrl:
 
 
 def parse(url: str) -> RedisUrl:
-    """Read a URL: redis[s]://[user[:password]@]host[:port][/database][?option=value&...].
+    """Parse a URL: redis[s]://[user[:password]@]host[:port][/database][?option=value&...].
 
     A cluster is written redis[s]+cluster:// and names one or more nodes, separated by commas.
 
     Raises:
-        StoreConfigurationError: It is not such a URL. The message never repeats the password.
+        StoreConfigurationError: The URL is wrong. The message never contains the password.
     """
     try:
         parts = urlsplit(url)
@@ -66,8 +66,8 @@ def parse(url: str) -> RedisUrl:
     if kind:
         if parts.path not in ("", "/"):
             raise StoreConfigurationError(
-                "A Redis Cluster has no databases to choose from: leave out what follows the last"
-                " host in the store's URL."
+                "A Redis Cluster has only one database: remove what follows the last host in the"
+                " store's URL."
             )
     else:
         connection["db"] = _number("database", parts.path.strip("/") or "0", _MAX_DATABASES)
@@ -75,14 +75,15 @@ def parse(url: str) -> RedisUrl:
         if option in options:
             if not tls:
                 raise StoreConfigurationError(
-                    f"The option {option} is about TLS: write rediss:// instead of redis:// in the"
+                    f"The option {option} requires TLS: write rediss:// instead of redis:// in the"
                     " store's URL."
                 )
             connection[name] = options[option]
     addresses = tuple(_address(host) for host in hosts.split(","))
     if len(addresses) > 1 and not kind:
         raise StoreConfigurationError(
-            "The store's URL names several hosts, which only a cluster has: write redis+cluster://."
+            "The store's URL has several hosts, which only a cluster can have: write"
+            " redis+cluster://."
         )
     durability = options.get("durability", "always")
     if durability not in DURABILITIES:
@@ -104,7 +105,7 @@ def _options(query: str) -> dict[str, str]:
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:
             raise StoreConfigurationError(
-                f"A Redis URL has no option '{name}': there are {', '.join(_OPTIONS)}."
+                f"A Redis URL has no option '{name}': the options are {', '.join(_OPTIONS)}."
             )
         if name in options:
             raise StoreConfigurationError(f"The option {name} is in the store's URL twice.")
@@ -118,17 +119,17 @@ def _address(host: str) -> tuple[str, int]:
         name, port = host, str(_DEFAULT_PORT)
     name = name.removeprefix("[").removesuffix("]")
     if not name:
-        raise StoreConfigurationError(f"The store's URL names no host: write {_EXAMPLE}.")
+        raise StoreConfigurationError(f"The store's URL has no host: write {_EXAMPLE}.")
     if not port.isascii() or not port.isdigit() or not 1 <= int(port) <= 65535:  # noqa: PLR2004  # ports
         raise StoreConfigurationError(
-            f"The store's URL has a port that is none for host {name}: write {_EXAMPLE}."
+            f"The port of host {name} in the store's URL is wrong: write {_EXAMPLE}."
         )
     return name, int(port)
 
 
-def _number(name: str, value: str, most: int) -> int:
-    if not value.isascii() or not value.isdigit() or int(value) > most:
+def _number(name: str, value: str, maximum: int) -> int:
+    if not value.isascii() or not value.isdigit() or int(value) > maximum:
         raise StoreConfigurationError(
-            f"The {name} in the store's URL must be a number from 0 to {most}."
+            f"The {name} in the store's URL must be a number from 0 to {maximum}."
         )
     return int(value)

@@ -1,12 +1,12 @@
-"""Compare and set: decide on what is there, store it if that is still there, or decide again.
+"""Stores writes by compare-and-set: decide, store if nothing has changed, otherwise decide again.
 
-Several servers may write for one user at once. Each attempt is stored only if the account is the
-one that it was decided on, so all but one of them are decided again on the new account. After a
-few conflicts a write asks for a lease, and the others wait for it: everyone gets on.
+Several servers may write for one user at the same time. An attempt is stored only if the account is
+still the one it was decided on; the others are decided again on the new account. After a few conflicts
+a write takes a lease and the others wait, so that every write succeeds eventually.
 
-A connection may break after an attempt. Whether that attempt was stored, or still will be, is
-told by its write id: it is in the account and in each transaction of the attempt, and at the sequence
-of the attempt's first transaction there can only ever be one.
+The connection may be lost after an attempt. Its write id shows whether it was stored: the id is in the
+account and in each transaction of the attempt, and there can be only one transaction with the sequence
+of the attempt's first.
 """
 
 import asyncio
@@ -27,10 +27,10 @@ from entitlements_server.stores.redis.topology import MisplacedError, Request, T
 log = structlog.get_logger()
 
 STORED = 1
-"""What the script returns when it has stored an attempt."""
+"""The script's reply when it has stored an attempt."""
 
 LEASED = 2
-"""What it returns when another write has the lease."""
+"""The script's reply when another write has the lease."""
 
 _MAX_LOSSES = 4
 _GIVE_UP_S = 10.0
@@ -38,16 +38,16 @@ _MIN_PAUSE_S = 0.001
 _MAX_PAUSE_S = 0.008
 _LOST_PAUSE_S = 0.05
 _MAX_DOUBLINGS = 10
-"""More would be a number that no float holds, after a thousand conflicts."""
+"""After a thousand conflicts the power would be too large for a float."""
 
 
 class Writer:
     """Stores what groups write.
 
     Args:
-        topology: To the servers.
-        on_account: Takes each account as it was last seen: the user, the account, its text.
-        confirm: Whether replicas have to confirm what is acknowledged.
+        topology: The servers.
+        on_account: Called with each account as it was last seen, and its stored text.
+        confirm: Whether replicas must confirm writes before they are acknowledged.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Writer:
         self._confirm = confirm
 
     async def prefetch(self, writes: Sequence[AccountWrite]) -> None:
-        """Read what writes without a state need, all at once.
+        """Read the read sets of all writes without a state, together.
 
         Raises:
             StoreUnavailableError: A server cannot be reached.
@@ -84,7 +84,7 @@ class Writer:
                 _count_loss(write, error)
 
     async def write(self, writes: Sequence[AccountWrite]) -> None:
-        """Store every write: each has its attempt in `done` on return.
+        """Store every write. On return each has its stored attempt in `done`.
 
         Raises:
             StoreUnavailableError: It is unknown which writes were stored.
@@ -102,7 +102,7 @@ class Writer:
             await _pause(pending)
 
     async def _attempt(self, writes: Sequence[AccountWrite]) -> list[AccountWrite]:
-        """Decide each write that has a state and try to store it; return those still pending."""
+        """Decide each write that has a state and try to store it. Returns those still pending."""
         tried: list[tuple[AccountWrite, Attempt]] = []
         requests: list[Request] = []
         pending: list[AccountWrite] = []
@@ -114,7 +114,7 @@ class Writer:
                 tried.append((write, attempt))
                 requests.append(write.request(attempt))
             elif self._confirm:
-                # It repeats an answer whose replicas may not have confirmed it at the time.
+                # A replay: the replicas may not have confirmed the original write.
                 tried.append((write, attempt))
                 keys = write.keys
                 requests.append(
@@ -156,7 +156,7 @@ class Writer:
     async def _read(
         self, wanted: Sequence[tuple[AccountWrite, Sequence[Command]]]
     ) -> list[Sequence[Any] | None]:
-        """Execute the reading commands of each write; None stands for a lost connection."""
+        """Execute the reading commands of each write. Returns None where the connection was lost."""
         requests = [
             Request(write.keys.bucket, command)
             for write, commands in wanted
@@ -178,9 +178,9 @@ class Writer:
 
 
 def unavailable(problem: Exception) -> StoreUnavailableError:
-    """Turn what went wrong with a request into what a store raises."""
+    """Return the StoreUnavailableError for a failed request."""
     if isinstance(problem, ResponseError):
-        log.error("Redis refused a command.", problem=str(problem))
+        log.error("Redis rejected a command.", problem=str(problem))
     return StoreUnavailableError(f"Redis cannot be used now: {type(problem).__name__}.")
 
 
@@ -191,7 +191,7 @@ def _count_loss(write: AccountWrite, problem: Exception) -> None:
 
 
 async def _pause(writes: Sequence[AccountWrite]) -> None:
-    """Let others finish before the next try: longer, the more often it was in vain."""
+    """Wait before the next attempt: longer after each failure."""
     losses = max(write.losses for write in writes)
     conflicts = max(write.conflicts for write in writes)
     seconds = 0.0

@@ -1,7 +1,7 @@
-"""A consistent copy of a ledger file, made while a server may be writing to it.
+"""A consistent copy of a ledger file, even while a server is writing to it.
 
-The copy is of one moment: a read transaction is held open, and in WAL mode neither waits for the
-server nor makes it wait. All that was acknowledged before is in it, the commit log included.
+The copy shows one moment: it is made in one read transaction. In WAL mode neither the copy nor the
+server waits for the other. Everything acknowledged before is in it, including the commit log.
 """
 
 import os
@@ -27,7 +27,7 @@ _BUSY_MS = 5000
 
 @dataclass(frozen=True, slots=True)
 class LedgerFile:
-    """A ledger file that a server may have open: see SupportsBackup."""
+    """A ledger file, which a server may have open: see SupportsBackup."""
 
     path: Path
 
@@ -35,16 +35,16 @@ class LedgerFile:
         """See SupportsBackup."""
         ledger = self.path
         if not ledger.is_file():
-            raise BackupError(f"There is no ledger {ledger}: name the store that the server has.")
+            raise BackupError(f"There is no ledger {ledger}: name the server's store.")
         if target.exists() and not replace:
-            raise BackupError(f"{target} is there already: choose another name, or say --replace.")
+            raise BackupError(f"{target} already exists: choose another name, or add --replace.")
         if target.exists() and target.samefile(ledger):
             raise BackupError(f"{target} is the ledger itself: choose another name.")
         try:
             handle, name = tempfile.mkstemp(".partial", f".{target.name}.", target.parent)
         except OSError as error:
             raise BackupError(
-                f"Nothing can be written to {target.parent}: {error.strerror}."
+                f"The folder {target.parent} cannot be written: {error.strerror}."
             ) from error
         partial = Path(name)
         try:
@@ -80,12 +80,12 @@ def _copy(ledger: Path, partial: Path, progress: Progress) -> None:
         except StoreConfigurationError as error:
             raise BackupError(str(error)) from error
         if known is None:
-            raise BackupError(f"There is no ledger in {ledger}: name the store of the server.")
-        # A crash leaves no copy anyway, so the copy needs no journal of its own.
+            raise BackupError(f"There is no ledger in {ledger}: name the server's store.")
+        # After a crash there is no copy anyway, so it needs no journal.
         target.pragma("journal_mode", "off")
         target.pragma("synchronous", "off")
         source.execute("BEGIN")
-        # The moment of the copy: the snapshot begins with the first read.
+        # The moment of the copy: a snapshot begins with its first read.
         source.execute("SELECT count(*) FROM commit_log").fetchall()
         with target.backup("main", source, "main") as copying:
             while not copying.step(_PAGES):

@@ -1,4 +1,4 @@
-"""Whether a ledger file is sound, and its tables agree with each other."""
+"""Checks that a ledger file is intact and its tables agree with each other."""
 
 from collections.abc import Iterator
 from contextlib import closing
@@ -13,20 +13,20 @@ _CHECKS = resources.files(__package__) / "sql" / "check"
 
 
 def check_file(path: Path) -> Iterator[Finding]:
-    """Check the tables of a ledger file. Yields what does not hold.
+    """Check the tables of a ledger file. Yields what is wrong.
 
-    The commit log must have been flushed: opening the store does that.
+    The commit log must have been flushed, which opening the store does.
     """
     with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)) as connection:
         yield from check_tables(connection)
 
 
 def check_tables(connection: apsw.Connection) -> Iterator[Finding]:
-    """Check the tables that a connection leads to. Yields what does not hold."""
+    """Check the tables of an open file. Yields what is wrong."""
     try:
         for (line,) in connection.execute("PRAGMA quick_check(100)"):
             if line != "ok":
-                yield Finding("", "", f"SQLite finds it damaged: {line}")
+                yield Finding("", "", f"SQLite reports damage: {line}")
         for check in sorted(_CHECKS.iterdir(), key=lambda one: one.name):
             if not check.name.endswith(".sql"):
                 continue

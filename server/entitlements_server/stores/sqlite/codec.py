@@ -1,4 +1,4 @@
-"""Accounts and transactions as the JSON that goes in and out of statements, many at a time."""
+"""Accounts and transactions as JSON, the input and output of statements."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,28 +21,28 @@ _read_charges = msgspec.json.Decoder(list[tuple[Raw, int, Raw]]).decode
 _NULL = b"null"
 
 read_due = msgspec.json.Decoder(list[tuple[int, str]]).decode
-"""Read a JSON array of [due time, user id]."""
+"""Decode a JSON array of [due time, user id]."""
 
 
 read_numbers = msgspec.json.Decoder(list[int]).decode
-"""Read a JSON array of numbers."""
+"""Decode a JSON array of numbers."""
 
 Numbers = Mapping[str, int]
-"""Of accounts, by user."""
+"""The numbers of accounts, by user."""
 
 
 def to_json(values: Any) -> str:
-    """Write plain values and stored ones, which are `Raw`, as JSON."""
+    """Encode values as JSON; stored values are inserted as `Raw`."""
     return _encode(values).decode()
 
 
 def array_of(stored: Iterable[bytes]) -> str:
-    """Return the JSON array of stored values."""
+    """Return a JSON array of stored values."""
     return (b"[" + b",".join(stored) + b"]").decode()
 
 
 def read_into(state: State, accounts: str, keys: str, charges: str) -> None:
-    """Take what `prefetch.sql` has found into a state."""
+    """Add the result of `prefetch.sql` to a state."""
     for account in decode_accounts(accounts):
         state.accounts[account.user_id] = account
     for key, bound in _read_keys(keys):
@@ -54,12 +54,12 @@ def read_into(state: State, accounts: str, keys: str, charges: str) -> None:
 
 
 def account_rows(accounts: Iterable[Account]) -> Sequence[Any]:
-    """Return what `flush_accounts.sql` takes."""
+    """Return the rows for `flush_accounts.sql`."""
     return [(one.user_id, one.transaction_count, Raw(encode_account(one))) for one in accounts]
 
 
 def transaction_rows(changes: Iterable[Change], numbers: Numbers) -> Sequence[Any]:
-    """Return what `flush_transactions.sql` and `flush_changes.sql` take."""
+    """Return the rows for `flush_transactions.sql` and `flush_changes.sql`."""
     rows = []
     start = 1
     for position, entry in changes:
@@ -70,7 +70,7 @@ def transaction_rows(changes: Iterable[Change], numbers: Numbers) -> Sequence[An
 
 
 def key_rows(entries: Iterable[Entry], numbers: Numbers) -> Sequence[Any]:
-    """Return what `flush_keys.sql` takes."""
+    """Return the rows for `flush_keys.sql`."""
     return [
         (numbers[one.user_id], one.idempotency_key, one.sequence)
         for one in (entry.transaction for entry in entries)
@@ -79,7 +79,7 @@ def key_rows(entries: Iterable[Entry], numbers: Numbers) -> Sequence[Any]:
 
 
 def refund_rows(entries: Iterable[Entry], numbers: Numbers, state: State) -> Sequence[Any]:
-    """Return what `flush_refunds.sql` takes, as the refunds amount to in the end."""
+    """Return the rows for `flush_refunds.sql`: the final totals."""
     rows = []
     for transaction in (entry.transaction for entry in entries):
         if transaction.refunded_transaction_id:

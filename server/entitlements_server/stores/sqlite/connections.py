@@ -1,4 +1,4 @@
-"""The two connections to a ledger file, each on a thread of its own: one writes, one reads."""
+"""The two connections to a ledger file, each with its own thread: one writes, one reads."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,63 +17,62 @@ from entitlements_server.stores.sqlite.writer import recover
 _Result = TypeVar("_Result")
 
 _FAILURES = (apsw.Error, OSError, MemoryError)
-"""After any of these it is unknown what is on disk and whether the connection still works."""
+"""After one of these it is unknown what is on disk and whether the connection still works."""
 
 
 class Connections:
-    """Runs work on a ledger file, away from the event loop, and gives up what has failed.
+    """Runs work on a ledger file, outside of the event loop.
 
-    After a failure both connections are closed, and nothing is written until `open` has been called
-    again and the commit log been flushed.
+    After a failure both connections are closed. Nothing is written until `open` has been called again,
+    which flushes the commit log.
 
     Args:
-        path: Of the file. This process locks it at once.
-        vfs: Name of the apsw VFS to use, for injecting faults.
+        path: The file. It is locked at once.
+        vfs: Name of the apsw VFS to use; tests inject faults with it.
 
     Raises:
-        StoreConfigurationError: Another process has the file, or the folder cannot be written.
+        StoreConfigurationError: Another process is using the file, or the folder cannot be written.
     """
 
     def __init__(self, path: Path, vfs: str | None) -> None:
-        # A ledger that is reached by two names is still one ledger, with one lock.
+        # A ledger with two names is still one ledger with one lock.
         self._path = path.resolve()
         self._vfs = vfs
         self._lock = FileLock(self._path)
         self._writing = ThreadPoolExecutor(1, "ledger-write")
         self._reading = ThreadPoolExecutor(1, "ledger-read")
         self._writer: Database | None = None
-        self._reader: Database | None = None  # belongs to the reading thread alone
+        self._reader: Database | None = None  # used by the reading thread only
         self._closed = False
 
     @property
     def is_open(self) -> bool:
-        """Whether there is a connection that writes."""
+        """Whether the writing connection is open."""
         return self._writer is not None
 
     @property
     def is_closed(self) -> bool:
-        """Whether it was closed for good."""
+        """Whether it was closed permanently."""
         return self._closed
 
     async def open(self, *, create: bool = False) -> None:
-        """Open the connection that writes, with the whole commit log flushed.
+        """Open the writing connection and flush the whole commit log.
 
         Args:
-            create: Make the file if it is not there.
+            create: Create the file if it does not exist.
 
         Raises:
-            StoreConfigurationError: The file is no ledger that this program can use.
+            StoreConfigurationError: The file is not a ledger that this version can use.
             StoreUnavailableError: It could not be opened, read or written.
         """
         work = partial(recover, self._path, self._vfs, create=create)
         self._writer = await self._run(self._writing, work)
 
     async def write(self, work: Callable[[Database], _Result]) -> _Result:
-        """Run work on the connection that writes, after what was asked before.
+        """Run work on the writing connection, after all earlier work.
 
         Raises:
-            StoreUnavailableError: It failed, or something before it did: the file has to be opened
-                again.
+            StoreUnavailableError: It failed, or earlier work did: the file must be opened again.
         """
         writer = self._writer
         if writer is None:
@@ -81,15 +80,15 @@ class Connections:
         return await self._run(self._writing, _unless_failed(writer, work))
 
     async def read(self, work: Callable[[Database], _Result]) -> _Result:
-        """Run work on the connection that reads; it sees the tables, not the commit log.
+        """Run work on the reading connection. It sees the tables, not the commit log.
 
         Raises:
-            StoreUnavailableError: It failed; the next one opens the connection again.
+            StoreUnavailableError: It failed. The next read opens the connection again.
         """
         return await self._run(self._reading, lambda: work(self._open_reader()))
 
     def drop(self, *, checkpoint: bool = False) -> list[Future[None]]:
-        """Close both connections, each after what its thread is doing."""
+        """Close both connections, each after the current work of its thread."""
         closing = [self._reading.submit(self._close_reader)]
         if self._writer is not None:
             close = partial(self._writer.close, checkpoint=checkpoint)
@@ -98,10 +97,10 @@ class Connections:
         return closing
 
     async def close(self, *, checkpoint: bool = True) -> None:
-        """Close both for good, and let other processes have the file.
+        """Close both connections permanently and release the lock.
 
         Args:
-            checkpoint: Leave one file only, unless there was a failure.
+            checkpoint: Leave only one file, unless there was a failure.
         """
         self._closed = True
         await asyncio.wait(map(asyncio.wrap_future, self.drop(checkpoint=checkpoint)))
@@ -133,15 +132,15 @@ class Connections:
 
 
 def _unless_failed(writer: Database, work: Callable[[Database], _Result]) -> Callable[[], _Result]:
-    """Refuse work that was queued when there was a failure: it must not go on where a sync is missing.
+    """Return work that fails if earlier work on the connection has failed.
 
-    A group that is written after a batch whose sync failed would look durable, and a power loss
-    would find a hole before it.
+    A group written after a batch whose sync failed would look durable, but a power loss would leave a
+    hole before it.
     """
 
     def guarded() -> _Result:
         if writer.failed:
-            raise StoreUnavailableError("The ledger file has failed and is opened again.")
+            raise StoreUnavailableError("The ledger file has failed and is being opened again.")
         try:
             return work(writer)
         except _FAILURES:

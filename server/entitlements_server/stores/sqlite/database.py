@@ -1,8 +1,8 @@
-"""Every statement that runs on the ledger file. Blocking: call it from a thread of its own.
+"""Every statement on the ledger file. Blocking: call it from a thread of its own.
 
-A whole group goes in and out of a statement as JSON in one row. SQLite releases Python's global
-lock at each step of a statement and a busy event loop is slow to give it back, so the number of
-steps is what counts: one a group, not one a row.
+A statement takes and returns a whole group as JSON in one row. SQLite releases Python's global lock
+at each step of a statement, and a busy event loop is slow to return it. So the number of steps counts:
+one per group, not one per row.
 """
 
 import os
@@ -40,8 +40,9 @@ _CACHE_KIB = 64 * 1024
 _BUSY_MS = 5000
 
 CHECKPOINT_PAGES = 250
-"""Of the write-ahead log, 1 MB: a checkpoint of so few holds a group up for little more than a
-sync. Rarer ones, of more pages, cost as much in all and were felt: docs/performance.md.
+"""Pages in the write-ahead log before a checkpoint: 1 MB. A checkpoint of this size delays a group by
+little more than a sync. Larger, rarer ones cost the same in total but delay calls noticeably: see
+docs/performance.md.
 """
 
 
@@ -52,7 +53,7 @@ def statement(name: str) -> str:
 
 
 def migrations() -> list[str]:
-    """Return the steps of the schema, oldest first. Step n leads to minor version n."""
+    """Return the steps of the schema, oldest first. Step n upgrades to minor version n."""
     names = (f"{FORMAT.major}.{minor}.sql" for minor in range(FORMAT.minor + 1))
     return [(_SQL / "schema" / name).read_text("utf-8") for name in names]
 
@@ -61,7 +62,7 @@ class Database:
     """A connection to a ledger file.
 
     Attributes:
-        failed: Something went wrong on it: it is good for nothing but to be closed.
+        failed: Work on it has failed: it can only be closed.
     """
 
     def __init__(
@@ -91,17 +92,17 @@ class Database:
         self._connection.pragma("temp_store", "memory")
         if read_only:
             return
-        # Before anything is changed: what this program can't read is left as it is.
+        # Before any change: a file that this version cannot read must stay as it is.
         format_of(self._connection, path)
-        # SQLite answers with another mode, and no error, where it cannot have this one.
+        # Where WAL is not possible, SQLite returns another mode and no error.
         if self._connection.pragma("journal_mode", "wal") != "wal":
             raise StoreConfigurationError(
-                f"The ledger {path} is on a file system that has no shared memory: name a file on"
-                " a local disk."
+                f"The ledger {path} is on a file system without shared memory: name a file on a"
+                " local disk."
             )
         self._connection.pragma("synchronous", "full")
-        # SQLite keeps a failure of its own checkpoints to itself, and a commit after a failed sync
-        # would be as if it were durable. So checkpoints are asked for, here and at closing.
+        # SQLite does not report failures of automatic checkpoints, and a commit after a failed sync
+        # would look durable. So all checkpoints are explicit.
         self._connection.set_wal_hook(self._count_pages)
         self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
 
@@ -109,8 +110,8 @@ class Database:
         """Close the connection, whatever state the disk is in.
 
         Args:
-            checkpoint: Leave one file only. Not after a failure: what can be read of the log may
-                not be on the disk.
+            checkpoint: Leave only one file. Not after a failure: what can be read from the log
+                may not be on disk.
         """
         with suppress(apsw.Error):
             if checkpoint:
@@ -118,12 +119,12 @@ class Database:
             self._connection.close()
 
     def migrate(self, path: Path, steps: Sequence[str] | None = None) -> None:
-        """Bring the schema up to date, each step whole or not at all.
+        """Upgrade the schema, each step whole or not at all.
 
-        A file of a newer minor version stays as it is.
+        A file with a newer minor version is not changed.
 
         Raises:
-            StoreConfigurationError: The file is of another major version, or another program's.
+            StoreConfigurationError: The file has another major version, or is not a ledger.
         """
         steps = migrations() if steps is None else steps
         found = format_of(self._connection, path)
@@ -134,7 +135,7 @@ class Database:
         _sync_folder(path.parent)
 
     def prefetch(self, read_set: ReadSet, state: State) -> None:
-        """Put what is stored of `read_set` into `state`."""
+        """Add what is stored of `read_set` to `state`."""
         found = self._one(
             statement("prefetch"),
             (to_json(read_set.users), to_json(read_set.keys), to_json(read_set.charges)),
@@ -151,7 +152,7 @@ class Database:
         return position
 
     def take_position(self, size: int) -> int:
-        """Return a position in the commit log that was never used, for a group of this size."""
+        """Return an unused position in the commit log for a group of this size."""
         if not self._next_position:
             (logged,) = self._one("SELECT coalesce(max(position), 0) FROM commit_log", ())
             (changed,) = self._one("SELECT coalesce(max(position), 0) FROM changes", ())
@@ -161,7 +162,7 @@ class Database:
         return position
 
     def read_log(self) -> list[tuple[int, list[Transaction]]]:
-        """Read all groups that are not known to be flushed, each with its position, in order."""
+        """Read all groups that may not be flushed yet, each with its position, in order."""
         return [
             (position, decode_transactions(rows))
             for position, rows in self._connection.execute(
@@ -170,12 +171,12 @@ class Database:
         ]
 
     def flush(self, changes: Sequence[Change], state: State) -> None:
-        """Bring the tables up to date with the next transactions of some users. Idempotent.
+        """Write the next transactions of some users to the tables. Idempotent.
 
         Args:
-            changes: Sorted by user and sequence, so that neighbours share pages. Of a user
-                with refunds, all that there are.
-            state: What these and later ones amount to: the charges refunded, and the due times.
+            changes: Sorted by user and sequence, so that neighbours share pages. For a user with
+                refunds, all of the segment's changes.
+            state: The state after them: refunded charges and due times.
         """
         entries = [entry for _, entry in changes]
         accounts = {entry.account.user_id: entry.account for entry in entries}
@@ -192,7 +193,7 @@ class Database:
             self._run("drop_due_times", [numbers[user] for user in due if not due[user]])
 
     def flush_unsynced(self, changes: Sequence[Change], state: State) -> None:
-        """Do what `flush` does, without a sync: the commit log can repeat it after a power loss."""
+        """Flush without a sync: after a power loss it is repeated from the commit log."""
         self._connection.pragma("synchronous", "normal")
         try:
             self.flush(changes, state)
@@ -200,15 +201,15 @@ class Database:
             self._connection.pragma("synchronous", "full")
 
     def trim_log(self, position: int) -> None:
-        """Drop the groups up to a position: all of them are flushed."""
+        """Delete the groups up to a position, all of which are flushed."""
         self._connection.execute("DELETE FROM commit_log WHERE position <= ?", (position,))
 
     def checkpoint(self) -> None:
-        """Write everything that is committed into the main file, and sync it."""
+        """Write everything committed to the main file, and sync it."""
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
     def checkpoint_if_due(self) -> None:
-        """Write the log back when it has grown long."""
+        """Checkpoint if the write-ahead log is long."""
         if self._wal_pages >= CHECKPOINT_PAGES:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
@@ -227,21 +228,21 @@ class Database:
         return decode_transactions(rows)
 
     def due(self, until_us: int, limit: int) -> list[tuple[int, str]]:
-        """Read due times that were flushed, and whose, oldest first."""
+        """Read flushed due times and their users, oldest first."""
         (rows,) = self._one(statement("due"), (until_us, limit))
         return read_due(rows)
 
     def accounts(self, after: str, limit: int) -> list[Account]:
-        """Read accounts in the order of their ids."""
+        """Read accounts in the order of user ids."""
         (rows,) = self._one(statement("accounts"), (after, limit))
         return decode_accounts(rows)
 
     def check(self) -> list[Finding]:
-        """Check that the tables agree with each other. Returns what does not hold."""
+        """Check that the tables agree with each other. Returns what is wrong."""
         return list(check_tables(self._connection))
 
     def ping(self) -> None:
-        """Read something."""
+        """Read a row, to prove that reading works."""
         self._one("SELECT count(*) FROM commit_log", ())
 
     def _run(self, name: str, rows: Sequence[Any], *more: bytes) -> None:
@@ -260,7 +261,7 @@ class Database:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the names of new files survive a power loss."""
+    """Sync a folder, so that the names of new files survive a power loss."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

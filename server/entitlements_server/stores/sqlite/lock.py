@@ -8,10 +8,10 @@ from entitlements_server.stores.interface import StoreConfigurationError, StoreI
 
 
 class FileLock:
-    """An exclusive lock beside the ledger file. The kernel drops it when the process dies.
+    """An exclusive lock next to the ledger file. The kernel drops it when the process dies.
 
-    It is a file of its own, because closing any handle of a database file would drop the locks
-    that SQLite itself holds on it.
+    It is a separate file because closing any handle of a database file would drop SQLite's own locks
+    on it.
 
     Raises:
         StoreInUseError: Another process holds it.
@@ -31,8 +31,8 @@ class FileLock:
             owner = os.pread(self._file, 20, 0).decode("ascii", "replace").strip() or "unknown"
             self.release()
             raise StoreInUseError(
-                f"The ledger {database} is in use by process {owner}: stop that one first, or name"
-                " another file."
+                f"The ledger {database} is in use by process {owner}: stop that process first, or"
+                " name another file."
             ) from error
         except OSError as error:
             self.release()
@@ -42,7 +42,7 @@ class FileLock:
             ) from error
 
     def release(self) -> None:
-        """Let other processes have the ledger. May be called again."""
+        """Release the lock. May be called again."""
         if self._file is not None:
             os.close(self._file)
             self._file = None

@@ -1,4 +1,4 @@
-"""The newest part of a ledger, in memory: durable in the commit log, not in the tables yet."""
+"""The newest transactions, in memory: durable in the commit log, not in the tables yet."""
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
@@ -12,20 +12,20 @@ _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
 POSITIONS_A_GROUP = 4096
-"""Positions in the tail of changes that each group of the commit log has: more than it needs."""
+"""Positions in the change feed per position in the commit log."""
 
 
 Change = tuple[int, Entry]
-"""A position in the tail of changes, and what was recorded there."""
+"""A position in the change feed, and the entry recorded there."""
 
 
 def numbered(position: int, items: Iterable[_Item]) -> Iterator[tuple[int, _Item]]:
-    """Give what a group of the commit log records its positions in the tail of changes."""
+    """Number the entries of a group with their positions in the change feed."""
     return enumerate(items, position * POSITIONS_A_GROUP)
 
 
 def by_user(changes: Iterable[Change]) -> list[Change]:
-    """Sort so that neighbours share pages; those of one user stay in order."""
+    """Sort by user, so that neighbours share pages. Changes of one user stay in order."""
     return sorted(changes, key=_user_of)
 
 
@@ -35,14 +35,14 @@ def _user_of(change: Change) -> str:
 
 @dataclass(slots=True)
 class Segment:
-    """Transactions that are flushed together, and the state that they amount to.
+    """Transactions that are flushed together, and the state after them.
 
     Attributes:
         state: The newest accounts, keys, charges and due times of the users in it.
-        changes: In the order of the commit log; once sealed, sorted by user.
-        taken: How many of the sorted ones were taken off to be flushed.
-        refunded: Users with refunds: all that is theirs is flushed at once.
-        position: Of its last group in the commit log.
+        changes: In the order of the commit log; after sealing, sorted by user.
+        taken: How many of the sorted changes were taken for flushing.
+        refunded: Users with refunds: all of their changes are flushed at once.
+        position: Position of its last group in the commit log.
     """
 
     state: State = field(default_factory=State)
@@ -52,7 +52,7 @@ class Segment:
     position: int = 0
 
     def add(self, entries: Sequence[Entry], state: State, position: int) -> None:
-        """Add a durable group, and the state that it was decided on and has led to."""
+        """Add a durable group and the state after it."""
         self.state.update(state)
         for entry in entries:
             if entry.transaction.refunded_transaction_id:
@@ -61,11 +61,11 @@ class Segment:
         self.position = position
 
     def sort(self) -> None:
-        """Order by user; those of one user are in order already."""
+        """Sort by user. Changes of one user stay in order."""
         self.changes.sort(key=_user_of)
 
     def take_batch(self, size: int) -> list[Change]:
-        """Take off the next `size` changes, or more where refunds must not be split up."""
+        """Take the next `size` changes, or more where the changes of a user must stay together."""
         changes = self.changes
         end = min(self.taken + size, len(changes))
         while end < len(changes):
@@ -79,7 +79,7 @@ class Segment:
 
     @property
     def is_drained(self) -> bool:
-        """Whether all of it was taken off."""
+        """Whether all changes were taken."""
         return self.taken == len(self.changes)
 
 
@@ -92,7 +92,7 @@ def _take(
     old: Mapping[_Key, _Value],
     found: MutableMapping[_Key, _Value],
 ) -> frozenset[_Key]:
-    """Put what is known of `wanted` into `found`, and return what is not."""
+    """Add what is known of `wanted` to `found`, and return the rest."""
     missing: list[_Key] = []
     for key in wanted:
         value = new.get(key) or old.get(key)
@@ -104,7 +104,7 @@ def _take(
 
 
 class Memtable:
-    """Two segments: one that grows, and one, at times, that is sealed and being flushed."""
+    """Two segments: one that grows and, at times, one that is sealed and being flushed."""
 
     def __init__(self) -> None:
         self.active = Segment()
@@ -116,41 +116,41 @@ class Memtable:
         return len(self.active.changes) + unflushed
 
     def seal(self) -> None:
-        """Close the active segment, so that it can be flushed, and begin another."""
+        """Seal the active segment, so that it can be flushed, and begin a new one."""
         assert self.sealed is None
-        # First the old one as sealed: another thread must find what is in it at any moment.
+        # Set sealed first: other threads must find its contents at every moment.
         self.sealed = self.active
         self.active = Segment()
         self.sealed.sort()
 
     def account(self, user_id: str) -> Account | None:
-        """Return the account, if it changed within the memtable. Any thread may ask."""
+        """Return the account, if it changed in the memtable. May be called from any thread."""
         found = self.active.state.accounts.get(user_id)
         if found is None and (sealed := self.sealed) is not None:
             return sealed.state.accounts.get(user_id)
         return found
 
     def bound(self, key: tuple[str, str]) -> Transaction | None:
-        """Return the transaction that a key was bound to within the memtable."""
+        """Return the transaction that a key was bound to in the memtable."""
         found = self.active.state.keys.get(key)
         if found is None and self.sealed is not None:
             return self.sealed.state.keys.get(key)
         return found
 
     def charge(self, key: tuple[str, int]) -> Charge | None:
-        """Return a transaction that was made or refunded within the memtable."""
+        """Return a transaction that was recorded or refunded in the memtable."""
         found = self.active.state.charges.get(key)
         if found is None and self.sealed is not None:
             return self.sealed.state.charges.get(key)
         return found
 
     def due(self) -> dict[str, int]:
-        """Return the next due time of each user for whom it changed within the memtable."""
+        """Return the next due time of each user for whom it changed in the memtable."""
         sealed = self.sealed.state.due if self.sealed is not None else {}
         return {**sealed, **self.active.state.due}
 
     def prefetch(self, read_set: ReadSet, state: State) -> ReadSet:
-        """Put what is here of `read_set` into `state`, and return what is not here."""
+        """Add what the memtable has of `read_set` to `state`, and return the rest."""
         new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
         return ReadSet(
             _take(read_set.users, new.accounts, old.accounts, state.accounts),
@@ -159,7 +159,7 @@ class Memtable:
         )
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
-        """Read the newest transactions below `before`, as far down as they are all here."""
+        """Read the newest transactions below `before`, until one is not in the memtable."""
         account = self.account(user_id)
         if account is None:
             return []

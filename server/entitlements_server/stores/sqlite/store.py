@@ -1,7 +1,7 @@
-"""The SQLite store: the interface, on a connection that writes and one that reads.
+"""The SQLite store: the interface, on a writing and a reading connection.
 
-Only the event loop changes what is in memory, and only after the writing thread has made it
-durable. A group is decided on the writing thread, on a state that was put together for it alone.
+Only the event loop changes the memtable, and only after the writing thread has made a group durable.
+A group is decided on the writing thread, on a state of its own.
 """
 
 import asyncio
@@ -31,20 +31,20 @@ _log = structlog.get_logger()
 _Result = TypeVar("_Result")
 
 SEGMENT_SIZE = 16_384
-"""Transactions of a segment before it is sealed and flushed, about 20 MB in memory.
+"""Transactions in a segment before it is sealed and flushed, about 20 MB in memory.
 
-The more, the more of them share a page of the tables: see docs/performance.md.
+In a larger segment more transactions share a page of the tables: see docs/performance.md.
 """
 
 MIN_FLUSH_SIZE = 16
-"""Transactions flushed at a time, at least: what a group may have to wait for."""
+"""Minimum number of transactions per flush. A group may have to wait for one flush."""
 
 CACHED_ACCOUNTS = 100_000
-"""Accounts kept in memory, about 55 MB: reading one of them needs no disk."""
+"""Accounts kept in memory, about 55 MB. Reading one of them needs no disk access."""
 
 
 class SqliteStore:
-    """A ledger file. Make one with `open`."""
+    """A ledger file. Create it with `open`."""
 
     def __init__(self, path: Path, vfs: str | None = None) -> None:
         self._connections = Connections(path, vfs)
@@ -56,11 +56,11 @@ class SqliteStore:
 
     @classmethod
     async def open(cls, path: Path, *, vfs: str | None = None) -> Self:
-        """Open a ledger file, or make one.
+        """Open a ledger file, or create one.
 
         Args:
             path: Absolute path of the file; its folder must exist.
-            vfs: Name of the apsw VFS to use, for injecting faults.
+            vfs: Name of the apsw VFS to use; tests inject faults with it.
 
         Raises:
             StoreConfigurationError: The file cannot be used; the message says what to do.
@@ -91,7 +91,7 @@ class SqliteStore:
             read_set = ReadSet(frozenset((user_id,)), frozenset(), frozenset())
             await self._read(lambda database: database.prefetch(read_set, state))
             account = state.account(user_id)
-            # A commit may have gone by; the account is as of this call's begin, but old now.
+            # Not if there was a commit meanwhile: the account would be outdated.
             if epoch == self._epoch and not self.known_account(user_id):
                 self._cache.put(user_id, account)
         return account
@@ -109,7 +109,7 @@ class SqliteStore:
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         """See Store."""
-        # The memtable first: what leaves it in the meantime is in the tables by then.
+        # The memtable first: what leaves it meanwhile is in the tables by then.
         newest = self._memtable.history(user_id, before, limit)
         below = newest[-1].sequence if newest else before
         rest = limit - len(newest)
@@ -119,7 +119,7 @@ class SqliteStore:
 
     async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
         """See Store."""
-        # The memtable first: what leaves it in the meantime is in the tables by then.
+        # The memtable first: what leaves it meanwhile is in the tables by then.
         newest = self._memtable.history(user_id, after + limit + 1, limit)
         if len(newest) < limit:
             below = newest[-1].sequence if newest else after + limit + 1
@@ -132,7 +132,7 @@ class SqliteStore:
 
     async def due(self, until_us: int, limit: int) -> Sequence[str]:
         """See Store."""
-        # The memtable first: what leaves it in the meantime is in the tables by then.
+        # The memtable first: what leaves it meanwhile is in the tables by then.
         newest = self._memtable.due()
         flushed = await self._read(lambda database: database.due(until_us, limit + len(newest)))
         found = {user_id: due_us for due_us, user_id in flushed}
@@ -183,15 +183,15 @@ class SqliteStore:
                 if self._connections.is_open:
                     await self._flush_all()
             except StoreUnavailableError:
-                pass  # It is in the commit log; the next start will flush it.
+                pass  # It is in the commit log; the next start flushes it.
             finally:
                 await self._connections.close()
 
     async def _exclusively(self, work: Callable[[], Awaitable[_Result]]) -> _Result:
-        """Do `work` on the open file, and nothing else that writes meanwhile.
+        """Do `work` on the open file, with no other write at the same time.
 
-        It completes even if its caller is cancelled: what the thread has made durable must reach
-        the memory, whoever still waits for it.
+        It completes even if the caller is cancelled: what the thread has made durable must reach the
+        memtable.
         """
 
         async def alone() -> _Result:
@@ -201,7 +201,7 @@ class SqliteStore:
                 return await work()
 
         task = asyncio.ensure_future(alone())
-        # If the caller has gone, nobody is left to be told of a failure.
+        # If the caller was cancelled, nobody else retrieves the exception.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
@@ -222,7 +222,7 @@ class SqliteStore:
         return decided.outcomes
 
     def _flush_if_due(self, size: int) -> None:
-        """Flush a batch after the next group, if a segment is due."""
+        """Flush a batch, if a segment is sealed or large enough to be."""
         memtable = self._memtable
         if memtable.sealed is None and len(memtable.active.changes) >= SEGMENT_SIZE:
             memtable.seal()
@@ -245,13 +245,13 @@ class SqliteStore:
 
         try:
             await self._connections.write(work)
-        except Exception:  # noqa: BLE001  # whatever it was, the batch has to come back
-            _log.warning("A flush failed: the ledger file is opened again.", exc_info=True)
-            # The batch is off the segment and not in the tables. Opening the file again, which
-            # the next call does, flushes the whole commit log.
+        except Exception:  # noqa: BLE001  # whatever it was, the batch must be flushed again
+            _log.warning("A flush failed; the ledger file will be opened again.", exc_info=True)
+            # The batch was taken from the segment and is not in the tables. The next call opens the
+            # file again, which flushes the whole commit log.
             self._connections.drop()
             return
-        # From now on it is the cache that knows them. Until the last batch the memtable comes first.
+        # They move to the cache. Until the last batch the memtable is asked first.
         for user_id, account in {one.account.user_id: one.account for _, one in changes}.items():
             self._cache.put(user_id, account)
         if last:
@@ -259,7 +259,7 @@ class SqliteStore:
             self._epoch += 1
 
     async def _flush_all(self) -> None:
-        """Bring the tables up to date. The caller holds the lock."""
+        """Flush the whole memtable. The caller holds the lock."""
         while True:
             await self._flush_finished()
             if not self._connections.is_open:
@@ -276,20 +276,20 @@ class SqliteStore:
             self._flushing = None
 
     async def _reopen(self) -> None:
-        """Open the file again after a failure. All that was acknowledged is in the commit log.
+        """Open the file again after a failure. Everything acknowledged is in the commit log.
 
         The caller holds the lock.
         """
-        # A batch of the old log must not meet the new one, whose state is read from the file.
+        # A batch of the old memtable must not be flushed to the newly opened file.
         await self._flush_finished()
         try:
-            # Without making a file: where the ledger is gone, an empty one must not take its place.
+            # Do not create a file: a ledger that is gone must not be replaced by an empty one.
             await self._connections.open()
         except StoreUnavailableError:
             raise
         except Exception as error:
             raise StoreUnavailableError("The ledger file could not be opened again.") from error
-        # The cache first: it may be older than the memtable, and other threads read both.
+        # The cache first: other threads read both, and it may be older than the memtable.
         self._cache.clear()
         self._memtable = Memtable()
         self._epoch += 1
@@ -301,4 +301,4 @@ class SqliteStore:
 
 
 async def _nothing() -> None:
-    """Work for a lock that is only taken to have the file open."""
+    """Do nothing: the lock is only taken so that the file is open."""

@@ -1,9 +1,9 @@
-"""What a failed sync leaves behind: a log that reads well and is not on the disk.
+"""Recovery after a failed sync, which leaves a log that can be read but is not on disk.
 
-After a failed sync Linux counts the pages as written: they can be read, a later sync succeeds, and
-the disk still does not have them. SQLite would trust such a log, copy it into the main file piece by
-piece, and a power loss in between would leave neither. So it is written again, with the same bytes,
-before SQLite looks at it. See https://wiki.postgresql.org/wiki/Fsync_Errors.
+After a failed sync Linux treats the pages as written: they can be read and a later sync succeeds, but
+the disk does not have them. SQLite would trust such a log and copy it into the main file, and a power
+loss in between would leave neither. So the log is written again with the same bytes before SQLite
+reads it. See https://wiki.postgresql.org/wiki/Fsync_Errors.
 """
 
 import os
@@ -13,12 +13,12 @@ _CHUNK_BYTES = 1024 * 1024
 
 
 def rewrite_wal(database: Path) -> None:
-    """Overwrite the logs of a database file with what they hold, and sync them.
+    """Overwrite the logs of a database file with their own contents, and sync them.
 
-    Nobody may have the database open.
+    The database must not be open.
 
     Raises:
-        OSError: The disk is failing. The logs are as they were.
+        OSError: The disk is failing. The logs are unchanged.
     """
     for suffix in ("-wal", "-journal"):
         log = database.with_name(database.name + suffix)

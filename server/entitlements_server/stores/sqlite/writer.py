@@ -1,4 +1,4 @@
-"""What the writing thread does: open and recover, commit a group, append a history. Blocking."""
+"""The work of the writing thread: open and recover, commit a group, append a history. Blocking."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,10 +19,10 @@ from entitlements_server.stores.sqlite.wal_rewrite import rewrite_wal
 
 
 def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
-    """Open the file and flush what its commit log still holds.
+    """Open the file and flush its commit log.
 
     Raises:
-        StoreConfigurationError: The file is no ledger that this program can use.
+        StoreConfigurationError: The file is not a ledger that this version can use.
         apsw.Error: It cannot be opened, read or written.
         OSError: Likewise.
     """
@@ -54,17 +54,17 @@ def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
 def commit(
     writer: Database, commands: Sequence[Command], rule: Rule, state: State, read_set: ReadSet
 ) -> tuple[Decided, int]:
-    """Prefetch what is still unknown, decide, and make it durable.
+    """Prefetch the rest of the read set, decide a group, and make it durable.
 
     Args:
         writer: The open file.
         commands: The group.
-        rule: What decides.
-        state: What is known of the group's read set; takes in what is recorded.
-        read_set: What is not known yet.
+        rule: The rules.
+        state: What is known of the group's read set; what is recorded is applied to it.
+        read_set: The rest of the read set, to be read from the file.
 
     Returns:
-        What was decided, and the position in the commit log: 0 if nothing was recorded.
+        The decisions, and their position in the commit log: 0 if nothing was recorded.
     """
     if read_set.users or read_set.keys or read_set.charges:
         writer.prefetch(read_set, state)
@@ -77,10 +77,10 @@ def commit(
 
 
 def append(writer: Database, transactions: Sequence[Transaction]) -> None:
-    """Store transactions as they are, durably. The commit log has to be flushed.
+    """Store transactions unchanged, durably. The commit log must be flushed.
 
     Raises:
-        ValueError: One of them is not the next one of its user.
+        ValueError: One of them cannot be the next one of its user.
     """
     state = State()
     writer.prefetch(ReadSet.of_transactions(transactions), state)

@@ -1,21 +1,21 @@
--- Stores what was decided for one user, if the account is still what it was decided on.
--- There is no rule in here: it compares, and writes what it is given.
+-- Stores a decision for one user, if the account is still the one it was decided on.
+-- It has no rules: it compares, and writes its arguments.
 --
 -- KEYS  1 accounts   2 users   3 bound keys   4 refunds   5 lease   6 due   7 changes
 --       8... chunks of history
 -- ARGV  1 user id
---       2 the account that was decided on, '' for none     3 the account that follows from it
---       4 lease id of this write                           5 '1' to ask for the lease
---       6 due time of the account, 0 for none, '' if it is as it was
---       7 entry for the tail of changes
---       then lists, each with its length in front:
---         idempotency key, sequence that it was taken to be bound to or 0 for none, ...
+--       2 the account it was decided on, '' for none       3 the account after it
+--       4 lease id of this write                           5 '1' to take the lease
+--       6 due time of the account, 0 for none, '' if unchanged
+--       7 entry for the change feed
+--       then lists, each after its length:
+--         idempotency key, sequence it is assumed to be bound to or 0 for none, ...
 --         idempotency key, sequence, ... to bind
---         sequence of a charge, what was refunded of it, ...
+--         sequence of a charge, its refunds, ...
 --         for each of KEYS[8...]: transactions to append
 --
--- Returns 1: stored. {account, 1 or 0}: not stored, because the account is another one, or one of
--- the keys is bound otherwise (1). 2: not stored, because another write has the lease.
+-- Returns 1: stored. {account, 1 or 0}: not stored, because the account has changed or a key is bound
+-- to something else (then 1). 2: not stored, because another write has the lease.
 
 local lease = redis.call('GET', KEYS[5])
 if lease and lease ~= ARGV[4] then

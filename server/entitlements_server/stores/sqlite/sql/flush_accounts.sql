@@ -1,4 +1,4 @@
--- ?1: [user id, transaction count, account]. An account that is newer here stays.
+-- ?1: [user id, transaction count, account]. An account that is newer in the table stays.
 INSERT INTO accounts (user_id, transaction_count, stored)
 SELECT value ->> 0, value ->> 1, value ->> 2
 FROM json_each(?1)

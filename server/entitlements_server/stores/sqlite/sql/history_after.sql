@@ -1,4 +1,4 @@
--- ?1: user id. ?2: sequence above which to read. ?3: how many. One row: a JSON array, oldest first.
+-- ?1: user id. ?2: sequence above which to read. ?3: limit. One row: a JSON array, oldest first.
 SELECT '[' || coalesce(group_concat(stored), '') || ']' FROM (
     SELECT t.stored
     FROM accounts AS a

@@ -1,6 +1,6 @@
--- Successful transactions with a key that the index of keys leads elsewhere. Member 5 is the status,
--- 13 the idempotency key.
-SELECT a.user_id, t.sequence, 'its idempotency key does not lead to it'
+-- Successful transactions whose key is not bound to them. Member 5 is the status, 13 the idempotency
+-- key.
+SELECT a.user_id, t.sequence, 'its idempotency key is not bound to it'
 FROM transactions AS t
 LEFT JOIN idempotency_keys AS k
     ON k.account = t.account AND k.idempotency_key = t.stored ->> '13'

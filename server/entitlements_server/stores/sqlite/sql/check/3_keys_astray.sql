@@ -1,5 +1,5 @@
--- Keys that lead to no transaction that binds them. Member 5 is the status, 13 the idempotency key.
-SELECT a.user_id, k.sequence, 'an idempotency key leads to it that it does not bind'
+-- Keys bound to a transaction that does not bind them. Member 5 is the status, 13 the idempotency key.
+SELECT a.user_id, k.sequence, 'an idempotency key is bound to it that it does not bind'
 FROM idempotency_keys AS k
 LEFT JOIN transactions AS t
     ON t.account = k.account AND t.sequence = k.sequence

@@ -1,4 +1,4 @@
--- Charges whose refunded total or newest refund differs from what their refunds amount to. Member 4 is
+-- Charges whose stored total or newest refund differs from their refunds. Member 4 is
 -- the kind, 8 the amount, 15 the refunded id, which begins with the sequence of its charge.
 WITH made AS (
     SELECT
@@ -14,8 +14,8 @@ WITH made AS (
 SELECT
     a.user_id,
     coalesce(r.charge_sequence, made.charge_sequence),
-    'its refunds amount to ' || coalesce(made.refunded, 0) || ' and ' || coalesce(r.refunded, 0)
-        || ' is noted'
+    'its refunds add up to ' || coalesce(made.refunded, 0) || ' and ' || coalesce(r.refunded, 0)
+        || ' is stored'
 FROM made
 FULL JOIN refunds AS r
     ON r.account = made.account AND r.charge_sequence = made.charge_sequence

@@ -1,7 +1,7 @@
 -- Values are stored as ledger/encoding.py writes them, in columns called `stored`. The other columns
 -- are what statements look for. A later version adds columns with defaults, and tables.
 
--- The commit log: groups that are not flushed yet, one row each, all that a commit writes.
+-- The commit log: groups that are not flushed yet, one row each. A commit writes nothing else.
 -- `transactions` is a JSON array of stored transactions.
 CREATE TABLE commit_log (
     position INTEGER PRIMARY KEY,
@@ -32,7 +32,7 @@ CREATE TABLE idempotency_keys (
     PRIMARY KEY (account, idempotency_key)
 ) STRICT, WITHOUT ROWID;
 
--- What was refunded of each charge that has refunds, and by which refund last.
+-- For each charge with refunds: the total refunded, and its newest refund.
 CREATE TABLE refunds (
     account INTEGER NOT NULL,
     charge_sequence INTEGER NOT NULL,
@@ -48,7 +48,7 @@ CREATE TABLE due_times (
 ) STRICT;
 CREATE INDEX due_times_in_order ON due_times (due_us);
 
--- The tail: what was recorded, in the order in which it was committed. A position is that of the
+-- The change feed: what was recorded, in commit order. A position is that of the
 -- group in the commit log, times 4096, and the index in the group.
 CREATE TABLE changes (
     position INTEGER PRIMARY KEY,

@@ -1,4 +1,4 @@
-"""Which transport serves: the fast one, unless it is not wanted or cannot be had."""
+"""Chooses the transport: the fast one, unless another is configured or it does not work."""
 
 import asyncio
 import logging
@@ -16,7 +16,7 @@ log = structlog.get_logger()
 _CHECK_S = 5.0
 
 Kind = Literal["completion-queue", "threads"]
-"""The transports that there are."""
+"""The transports."""
 
 
 async def open_transport(
@@ -26,33 +26,33 @@ async def open_transport(
     credentials: grpc.ServerCredentials | None,
     limits: Limits,
 ) -> Transport:
-    """Begin to serve.
+    """Start to serve.
 
     Args:
-        kind: Which transport; where the completion queue cannot be driven, threads serve instead.
-        dispatcher: Takes the calls.
-        address: Where to listen, as HOST:PORT; port 0 takes a free one.
+        kind: The transport. If the completion queue does not work, threads serve instead.
+        dispatcher: Accepts the calls.
+        address: Where to listen, as HOST:PORT; port 0: any free port.
         credentials: For TLS; None: plain text.
-        limits: Of the transport.
+        limits: The limits of the transport.
 
     Raises:
-        ListenError: The address cannot be listened on.
+        ListenError: The server cannot listen on the address.
     """
-    # It writes a traceback for each metadata value that is no UTF-8.
+    # It logs a traceback for each metadata value that is not UTF-8.
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL + 1)
     from entitlements_server.transport.threads import ThreadsTransport  # noqa: PLC0415  # either
 
     if kind == "completion-queue":
         try:
-            # Importing it already asks for private names of gRPC.
+            # The import alone already uses private names of gRPC.
             from entitlements_server.transport import completion_queue  # noqa: PLC0415
 
             await check(completion_queue.CompletionQueueTransport)
         except (ImportError, AttributeError, TypeError, RuntimeError) as error:
             log.warning(
-                "This version of grpcio cannot be driven by its completion queue, so a pool of"
-                " threads serves, at about a third of the rate: install a version that this"
-                " release was tested with.",
+                "The completion queue of this grpcio version cannot be used, so a thread pool serves"
+                " at about a third of the rate: install a grpcio version that this release was"
+                " tested with.",
                 grpcio=grpc.__version__,
                 cause=repr(error),
             )
@@ -61,18 +61,18 @@ async def open_transport(
                 dispatcher, address, credentials, limits
             )
     log.warning(
-        "A pool of threads serves, 256 calls at a time. It does not bound calls whose request never"
-        " comes, nor answers that are not read, and it waits for idle streams when it stops: let"
-        " nobody reach it whom you do not trust."
+        "A thread pool serves, 256 calls at a time. It does not limit calls without a request or"
+        " answers that are not read, and waits for idle streams when it stops: do not let untrusted"
+        " clients reach it."
     )
     return ThreadsTransport(dispatcher, address, credentials, limits)
 
 
 async def check(make: Callable[..., Transport]) -> None:
-    """Prove that a transport does what it did: serve one call on loopback.
+    """Check that a transport works, with one call on loopback.
 
     Raises:
-        RuntimeError: They do not.
+        RuntimeError: It does not.
     """
     transport = make(_Echo(), "127.0.0.1:0", None, Limits())
 
@@ -88,7 +88,7 @@ async def check(make: Callable[..., Transport]) -> None:
     finally:
         await transport.stop(0)
     if answer != b"echo":
-        raise RuntimeError("A call on loopback was not answered with what it was sent with.")
+        raise RuntimeError("A call on loopback was not answered with its request.")
 
 
 class _Echo:
