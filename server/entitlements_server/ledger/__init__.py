@@ -1,9 +1,17 @@
-"""The heart: pure values and rules. No I/O, no clock, no gRPC, no asyncio.
+"""Pure values and rules. No I/O, no clock, no gRPC, no asyncio.
 
 It imports nothing of the server but the base of errors.
 
-Where to find a rule: `decide.py` decides every write; `catalogue.py` says who has access;
-`validation.py` and `limits.py` say what is well formed; `state.py` and `fold.py` say what a transaction
-does to an account, a key and a charge; `settlement.py` what lapses by itself; `invariants.py` what
-must hold of every history; `encoding.py` and `chain.py` how a record is stored and sealed; `errors.py` lists everything that a request can be rejected for.
+| module | contents |
+|---|---|
+| `commands.py` | the writes that can be requested |
+| `validation.py`, `limits.py` | which arguments are well formed |
+| `catalogue.py` | features, prices, and who has access |
+| `decide.py` | the rules: one function decides every write |
+| `values.py` | accounts and transactions: the fields that are stored |
+| `state.py`, `fold.py` | what a transaction does to an account, a key and a charge |
+| `settlement.py` | what lapses as time passes |
+| `invariants.py` | what must be true of every history |
+| `encoding.py`, `chain.py` | how a record is stored and hashed |
+| `errors.py` | every reason for which a request is rejected |
 """

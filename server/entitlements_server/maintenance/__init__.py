@@ -1,5 +1,13 @@
-"""Looking after a ledger: verify, export, statistics, and copying it to another store.
+"""Maintenance of a ledger: verify, export, statistics, and copying it to another store.
 
-All of it reads through the interface of the stores, so it works for each of them. What only some
-can do, backups and checks of their own files, is behind `SupportsBackup` and `SupportsSelfCheck`.
+All of it uses the interface of the stores, so it works with every store. What only some stores can do,
+backups and checks of their own files, uses `SupportsBackup` and `SupportsSelfCheck`.
+
+| module | contents |
+|---|---|
+| `verify.py` | checks every account against `ledger/invariants.py` |
+| `export.py`, `rows.py` | writes all transactions as JSON Lines or CSV |
+| `stats.py` | figures of a ledger |
+| `copy.py` | copies a ledger and compares the two |
+| `snapshot.py`, `paging.py` | opening and reading a whole ledger |
 """

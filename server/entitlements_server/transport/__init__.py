@@ -5,7 +5,7 @@
 | `interface.py` | the seam: what a call is, and what takes calls |
 | `completion_queue.py` | the fast transport, and the only module that uses gRPC's private names |
 | `threads.py` | the fallback, on gRPC's public server |
-| `options.py` | limits of gRPC, alike for both |
+| `options.py`, `unsent.py`, `abuse.py` | limits: options of gRPC, unsent bytes, floods |
 | `address.py` | where the server may listen |
 | `tls.py` | certificates, replaced while serving |
 | `opening.py` | which transport serves |

@@ -1,12 +1,18 @@
 """`redis://`, `rediss://`, `redis+cluster://`: one ledger for any number of server processes.
 
-Python decides and a script compares and writes: a user's part of a group takes effect only if
-the account is still the one that it was decided on, and is decided again if not.
+Python decides; a Lua script compares and writes. A user's part of a group is stored only if the
+account is still the one it was decided on. Otherwise it is decided again.
 
-`url.py` reads the URL, `schema.py` says what is stored under which key, `connection.py` talks to
-one Redis server and `topology.py` to all of them, `durability.py` is what a server must promise.
-`prefetch.py` reads what a decision needs, `account_write.py` is what a group writes for one user,
-`writer.py` stores it by compare-and-set, `reader.py` batches reads, `store.py` is the interface.
+| module | contents |
+|---|---|
+| `store.py` | the store's interface |
+| `url.py` | the URL |
+| `schema.py`, `codec.py` | what is stored under which key, and how |
+| `connection.py`, `topology.py` | one Redis server; all servers of a ledger |
+| `durability.py`, `ledger_format.py` | what is checked before a ledger is used |
+| `prefetch.py` | reads the read set of a decision |
+| `account_write.py`, `writer.py`, `lua/` | what a group writes for one user, and storing it by compare-and-set |
+| `reader.py` | batches reads |
 """
 
 from entitlements_server.stores.interface import Store, StoreConfigurationError
@@ -17,7 +23,7 @@ async def open_redis(url: str) -> Store:
 
     Raises:
         StoreConfigurationError: The URL is wrong, redis-py is not installed, or the server is
-            not reachable or promises less than the URL asks for; the message says what to do.
+            not reachable or not as durable as the URL requires; the message says what to do.
     """
     try:
         from entitlements_server.stores.redis.store import RedisStore  # noqa: PLC0415  # an extra

@@ -1,13 +1,21 @@
 """`sqlite:///absolute/path`: a durable ledger in one file, for one server process.
 
-It is a log-structured merge tree of two levels. A commit appends its group to the commit log, one
-row and one sync, and is answered; the memtable serves its transactions from memory. When a segment
-of the memtable has grown large it is sealed, sorted, and flushed batch by batch to the indexed tables.
+A log-structured merge tree with two levels. A commit appends its group to the commit log, with one
+row and one sync, and is answered; the memtable serves the new transactions from memory. When a
+segment of the memtable is large enough it is sealed, sorted, and flushed in batches to the indexed
+tables.
 
-`store.py` is the interface, `memtable.py` what is not in the tables yet. `connections.py` runs work
-on the file in two threads, `writer.py` is what the writing one does, and `database.py` holds every
-statement. `codec.py` turns values into what is stored. `lock.py` keeps other processes out and
-`wal_rewrite.py` distrusts what a failed sync left. `backup.py` and `check.py` are for maintenance.
+| module | contents |
+|---|---|
+| `store.py` | the store's interface |
+| `memtable.py` | what is not in the tables yet |
+| `connections.py` | the two connections to the file and their threads |
+| `writer.py` | the work of the writing thread: recover, commit, append |
+| `database.py`, `sql/` | every statement, and the schema |
+| `codec.py` | values as the JSON that is stored |
+| `file_format.py`, `lock.py` | what marks a file as a ledger, and the lock on it |
+| `wal_rewrite.py` | recovery after a failed sync |
+| `backup.py`, `check.py` | for maintenance |
 """
 
 from entitlements_server.stores.sqlite.store import SqliteStore
