@@ -8,6 +8,17 @@
 
 A call that fails never grants access: see `EntitlementError`. The stubs of the contract are in
 `entitlements.v1`, the gate for FastAPI in `entitlements.fastapi`.
+
+| module | contents |
+|---|---|
+| `_sync.py`, `_async.py` | the two clients |
+| `_purchase.py`, `_batching.py` | `require_tokens`; charges that are sent together |
+| `_calls.py`, `_values.py` | each call as a value, and what it answers |
+| `_channel.py`, `_address.py` | the connection: retries, deadline, TLS, credentials; where it goes |
+| `_errors.py`, `_error_mapping.py` | the errors, and which one a failed call is |
+| `fastapi.py`, `_problem_details.py` | the gate, and the problem documents it answers with |
+| `cli/` | the command line `entitlements` |
+| `v1/` | the generated stubs |
 """
 
 from entitlements._async import AsyncEntitlementClient

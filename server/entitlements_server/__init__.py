@@ -1,1 +1,17 @@
-"""The entitlement service. docs/architecture.md describes its packages."""
+"""The entitlement service. Tokens buy depth of analysis. docs/architecture.md has the picture.
+
+| module | contents |
+|---|---|
+| `ledger/` | the rules: pure values, no I/O |
+| `stores/` | where transactions are kept |
+| `engine.py` | commits together what arrives together |
+| `api/` | the gRPC service: messages to commands, outcomes to messages |
+| `transport/` | how calls reach the API |
+| `handover.py` | from any thread to the event loop |
+| `errors.py` | the tree of what a caller can be answered with instead of a response |
+| `config/` | settings, callers and the catalogue file |
+| `instrumentation/`, `gc_tuning.py` | metrics, traces and logs; the garbage collector |
+| `app.py` | the wiring: from settings to a server that serves |
+| `maintenance/` | verify, export, statistics and copies of a ledger |
+| `cli/` | the command line `entitlements-server` |
+"""

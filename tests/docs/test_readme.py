@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 
 from support.programs import tool
-from support.repository import ROOT
+from support.repository import EXAMPLES, ROOT
 from support.server_process import ServerProcess
 
 README = ROOT / "README.md"
-QUICKSTART = ROOT / "examples" / "quickstart.py"
+QUICKSTART = EXAMPLES / "quickstart.py"
 CHANGING = re.compile(r"\b(\d+-)[0-9a-f]{20}\b|\d{4}-\d\d-\d\dT[\d:.]+Z")
 
 

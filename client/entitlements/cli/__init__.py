@@ -1,4 +1,11 @@
-"""The command line `entitlements`, for people who ask, charge, refund and top up."""
+"""The command line `entitlements`, for people who ask, charge, refund and top up.
+
+| module | contents |
+|---|---|
+| `_app.py` | the commands |
+| `_session.py` | from options to a client, and from errors to an exit status |
+| `_show.py` | tables and sentences for people, JSON for programs |
+"""
 
 import sys
 

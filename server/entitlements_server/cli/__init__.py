@@ -1,4 +1,13 @@
-"""The command line of the server: `entitlements-server`. One file for each group of commands."""
+"""The command line of the server: `entitlements-server`.
+
+| module | contents |
+|---|---|
+| `serve.py` | serve until a signal |
+| `config.py` | print the settings in force |
+| `token.py` | make tokens for callers |
+| `maintenance.py`, `copy.py` | verify, export, back up, copy a ledger |
+| `options.py` | settings as options |
+"""
 
 import sys
 

@@ -10,5 +10,5 @@
 | `errors.py` | the base of all errors that stop a program of the command line |
 
 It imports the ledger and nothing else of the server. What is built from the settings gets its own part of them in
-`app.py`.
+`entitlements_server.app`.
 """

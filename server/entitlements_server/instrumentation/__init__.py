@@ -1,4 +1,12 @@
-"""Metrics, traces and logs."""
+"""Metrics, traces and logs.
+
+| module | contents |
+|---|---|
+| `interface.py` | what the API and the engine report |
+| `metrics.py`, `durations.py` | metrics for Prometheus, and the histogram of calls |
+| `tracing.py` | traces by OpenTelemetry |
+| `logs.py`, `native_log.py` | log lines, and those of libraries in C |
+"""
 
 from collections.abc import Sequence
 from importlib.metadata import version
