@@ -19,6 +19,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from entitlements import AccessDeniedError, EntitlementClient, FeatureTier
 from support.http2 import ACK, GOAWAY, PING, Frame, Http2Connection
+from support.once import once
 from support.programs import tool
 from support.repository import ROOT, TESTS
 from support.server_process import ServerProcess
@@ -112,10 +113,14 @@ def test_ghz(server: ServerProcess) -> None:
 @pytest.fixture(scope="module")
 def go_peer(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program in tests/peers/go. Go keeps what it compiled, so only the first time is slow."""
-    program = tmp_path_factory.mktemp("go") / "peer"
-    built = run(tool("go"), "build", "-mod=readonly", "-o", program, ".", cwd=PEERS / "go")
-    assert built.returncode == 0, built.stderr
-    return program
+
+    def build(folder: Path) -> None:
+        built = run(
+            tool("go"), "build", "-mod=readonly", "-o", folder / "peer", ".", cwd=PEERS / "go"
+        )
+        assert built.returncode == 0, built.stderr
+
+    return once(tmp_path_factory, "go-peer", build) / "peer"
 
 
 def test_grpc_go(server: ServerProcess, go_peer: Path, tmp_path: Path) -> None:
