@@ -1,5 +1,6 @@
 """The server as a process of its own, as operators run it. Nothing else here starts one."""
 
+import contextlib
 import os
 import re
 import signal
@@ -54,8 +55,16 @@ class ServerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:
+            self._end_softly()
         self.kill()
         self._log.close()
+
+    def _end_softly(self) -> None:
+        """A process that is killed can't say what it ran."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
 
     def start(self) -> None:
         """Start it, the first time or after it was killed or stopped; it listens when this returns."""
