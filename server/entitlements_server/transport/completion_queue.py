@@ -24,7 +24,7 @@ import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # private, and without types
 from msgspec import Struct
 
-from entitlements_server.transport.abuse import AbuseGuard
+from entitlements_server.transport.abuse import AbuseLimit
 from entitlements_server.transport.address import taken
 from entitlements_server.transport.interface import (
     FOREVER_S,
@@ -342,7 +342,7 @@ class CompletionQueueTransport:
         self.begun = 0
         self.working = 0
         self.unsent = Unsent(limits)
-        self.abuse = AbuseGuard()
+        self.abuse = AbuseLimit()
         self._dispatcher = dispatcher
         self._limits = limits
         self._loop = asyncio.get_running_loop()
