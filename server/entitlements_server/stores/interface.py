@@ -1,9 +1,10 @@
 """The interface of the stores. The comments here are the contract; one suite proves it."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from secrets import token_hex
+from typing import Protocol, Self, runtime_checkable
 
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.errors import CallError
@@ -47,6 +48,30 @@ class StoreInUseError(StoreConfigurationError):
 
 class BackupError(ConfigurationError):
     """The backup failed; the message says why. Nothing is left under its name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerIdentity:
+    """What tells a ledger from all others, whatever its file or server is called.
+
+    Attributes:
+        id: 32 hexadecimal digits, random, made with the ledger. A backup and a copy keep it.
+        generation: 1 for a new ledger. Higher each time it was restored from a backup or copied to
+            another store, as what was read before may no longer be true of it.
+    """
+
+    id: str
+    generation: int
+
+    @classmethod
+    def new(cls) -> Self:
+        """Return the identity of a new ledger."""
+        return cls(token_hex(16), 1)
+
+    @property
+    def successor(self) -> Self:
+        """The same ledger after it was restored or copied."""
+        return replace(self, generation=self.generation + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +181,15 @@ class Store(Protocol):
 
         Raises:
             ValueError: One of them cannot be the next one of its user. None was stored.
+        """
+
+    async def identity(self) -> LedgerIdentity:
+        """Read the identity of the ledger. Made when the store is first opened, and durable."""
+
+    async def adopt(self, identity: LedgerIdentity) -> None:
+        """Replace the identity of the ledger. Durable on return.
+
+        For copying and restoring a ledger: give it the `successor` of the original's identity.
         """
 
     async def ping(self) -> None:

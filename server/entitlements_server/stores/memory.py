@@ -7,7 +7,7 @@ from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Outcome, Rule
 from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.interface import AccountPage
+from entitlements_server.stores.interface import AccountPage, LedgerIdentity
 
 
 class MemoryStore:
@@ -18,6 +18,7 @@ class MemoryStore:
 
     def __init__(self) -> None:
         self._state = State()
+        self._identity = LedgerIdentity.new()
         # The change feed: user and sequence of each transaction, in commit order.
         self._changes: list[tuple[str, int]] = []
 
@@ -73,6 +74,14 @@ class MemoryStore:
         """See Store."""
         state = self._state.select(ReadSet.of_transactions(transactions))
         self._keep(state, append_all(state, transactions))
+
+    async def identity(self) -> LedgerIdentity:
+        """See Store."""
+        return self._identity
+
+    async def adopt(self, identity: LedgerIdentity) -> None:
+        """See Store."""
+        self._identity = identity
 
     async def ping(self) -> None:
         """See Store. Memory is always there."""

@@ -1,11 +1,11 @@
-"""The format of a ledger on Redis: checked first, and raised by the newest server."""
+"""The format and identity of a ledger on Redis: checked first, and made by the first server."""
 
 from typing import Any
 
 from entitlements_server.stores.format import FORMAT, parse
-from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.interface import LedgerIdentity, StoreConfigurationError
 from entitlements_server.stores.redis.connection import LostError
-from entitlements_server.stores.redis.schema import BUCKETS, FORMAT_KEY, TAGS
+from entitlements_server.stores.redis.schema import BUCKETS, FORMAT_KEY, IDENTITY_KEY, TAGS
 from entitlements_server.stores.redis.topology import MisplacedError, Request, Topology
 
 
@@ -35,6 +35,18 @@ async def open_format(topology: Topology) -> None:
         )
     if found is None or found < FORMAT:
         await _run(topology, [Request(0, ("SET", FORMAT_KEY, str(FORMAT)))])
+    await _run(topology, [Request(0, (*write_identity(LedgerIdentity.new()), "NX"))])
+
+
+def write_identity(identity: LedgerIdentity) -> tuple[str, ...]:
+    """Return the Redis command that stores an identity."""
+    return ("SET", IDENTITY_KEY, f"{identity.id} {identity.generation}")
+
+
+def read_identity(stored: bytes) -> LedgerIdentity:
+    """Return the identity that is stored."""
+    name, _, generation = stored.decode().partition(" ")
+    return LedgerIdentity(name, int(generation))
 
 
 async def _run(topology: Topology, requests: list[Request]) -> list[Any]:

@@ -15,6 +15,7 @@ key, so braces in a user id do not matter.
     {<bucket>}:trimmed              string   entries dropped from the start of that list; absent: none
     {<bucket>}:replication-barrier  string   written for replicas to confirm; expires at once
     {ent:0}:format                  string   format of the ledger, as major.minor
+    {ent:0}:identity                string   id and generation of the ledger, with a space between
 """
 
 from binascii import crc32
@@ -30,6 +31,9 @@ TAGS = tuple(f"{{ent:{bucket}}}" for bucket in range(BUCKETS))
 
 FORMAT_KEY = f"{TAGS[0]}:format"
 """The format of the ledger: the highest minor version that has opened it."""
+
+IDENTITY_KEY = f"{TAGS[0]}:identity"
+"""The identity of the ledger."""
 
 
 def bucket_of(user_id: str) -> int:

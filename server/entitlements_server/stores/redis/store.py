@@ -19,6 +19,7 @@ from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.interface import (
     AccountPage,
+    LedgerIdentity,
     StoreConfigurationError,
     StoreUnavailableError,
 )
@@ -26,10 +27,14 @@ from entitlements_server.stores.redis.account_write import AccountWrite, Decide
 from entitlements_server.stores.redis.codec import read_account, read_transaction
 from entitlements_server.stores.redis.connection import Command as RedisCommand
 from entitlements_server.stores.redis.connection import DownError, LostError, UnfitError
-from entitlements_server.stores.redis.ledger_format import open_format
+from entitlements_server.stores.redis.ledger_format import (
+    open_format,
+    read_identity,
+    write_identity,
+)
 from entitlements_server.stores.redis.prefetch import at
 from entitlements_server.stores.redis.reader import Reader
-from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, TAGS, UserKeys
+from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, IDENTITY_KEY, TAGS, UserKeys
 from entitlements_server.stores.redis.topology import Cluster, Request, SingleServer, Topology
 from entitlements_server.stores.redis.url import RedisUrl, parse
 from entitlements_server.stores.redis.writer import Writer, unavailable
@@ -183,6 +188,17 @@ class RedisStore:
             assert write.state is not None
             append_all(write.state.copy(), by_user[write.keys.user_id])
         await self._write(writes)
+
+    async def identity(self) -> LedgerIdentity:
+        """See Store."""
+        (stored,) = await self._reader.read([Request(0, ("GET", IDENTITY_KEY))])
+        if stored is None:
+            raise StoreUnavailableError("The ledger has lost its identity: was Redis emptied?")
+        return read_identity(stored)
+
+    async def adopt(self, identity: LedgerIdentity) -> None:
+        """See Store."""
+        await self._reader.read([Request(0, write_identity(identity))])
 
     async def ping(self) -> None:
         """See Store. Every master of a cluster must answer."""

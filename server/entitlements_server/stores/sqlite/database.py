@@ -19,7 +19,7 @@ from entitlements_server.ledger.encoding import decode_accounts, decode_transact
 from entitlements_server.ledger.state import ReadSet, State
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.format import FORMAT, Format
-from entitlements_server.stores.interface import Finding, StoreConfigurationError
+from entitlements_server.stores.interface import Finding, LedgerIdentity, StoreConfigurationError
 from entitlements_server.stores.sqlite.check import check_tables
 from entitlements_server.stores.sqlite.codec import (
     account_rows,
@@ -236,6 +236,16 @@ class Database:
         """Read accounts in the order of user ids."""
         (rows,) = self._one(statement("accounts"), (after, limit))
         return decode_accounts(rows)
+
+    def identity(self) -> LedgerIdentity:
+        """Read the identity of the ledger."""
+        return LedgerIdentity(*self._one("SELECT id, generation FROM identity", ()))
+
+    def adopt(self, identity: LedgerIdentity) -> None:
+        """Replace the identity of the ledger."""
+        self._connection.execute(
+            "UPDATE identity SET id = ?, generation = ?", (identity.id, identity.generation)
+        )
 
     def check(self) -> list[Finding]:
         """Check that the tables agree with each other. Returns what is wrong."""

@@ -19,6 +19,7 @@ from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.interface import (
     AccountPage,
     Finding,
+    LedgerIdentity,
     StoreConfigurationError,
     StoreUnavailableError,
 )
@@ -160,6 +161,16 @@ class SqliteStore:
             self._epoch += 1
 
         await self._exclusively(write)
+
+    async def identity(self) -> LedgerIdentity:
+        """See Store."""
+        return await self._read(lambda database: database.identity())
+
+    async def adopt(self, identity: LedgerIdentity) -> None:
+        """See Store."""
+        await self._exclusively(
+            lambda: self._connections.write(lambda database: database.adopt(identity))
+        )
 
     async def self_check(self) -> Sequence[Finding]:
         """See SupportsSelfCheck."""

@@ -55,3 +55,12 @@ CREATE TABLE changes (
     account INTEGER NOT NULL,
     sequence INTEGER NOT NULL
 ) STRICT;
+
+-- The identity of the ledger: one row. The generation is higher each time the ledger was restored from
+-- a backup or copied.
+CREATE TABLE identity (
+    only INTEGER PRIMARY KEY CHECK (only = 1),
+    id TEXT NOT NULL,
+    generation INTEGER NOT NULL
+) STRICT;
+INSERT INTO identity (only, id, generation) VALUES (1, lower(hex(randomblob(16))), 1);
