@@ -31,7 +31,8 @@ STEPS = (
 def migrate(path: Path, disk: Disk) -> None:
     """Bring a ledger to the last of the steps."""
     layer = DiskLayer("migrating", disk)
-    database = Database(path, create=True, vfs=layer.vfs_name)
+    path.touch()
+    database = Database(path, vfs=layer.vfs_name)
     database.migrate(path, STEPS)
     database.close(checkpoint=True)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from entitlements_server.stores.sqlite import connections, wal_rewrite, writer
+from entitlements_server.stores.sqlite import companions, connections, wal_rewrite, writer
 from entitlements_server.stores.sqlite import database as database_module
 from entitlements_server.stores.sqlite import store as store_module
 from faults.disk import Disk
@@ -64,7 +64,7 @@ def own_syncs_reach(disk: Disk) -> Iterator[None]:
 
     really_rewrite_wal: Any = vars(writer)["rewrite_wal"]
     with ExitStack() as stack:
-        stack.enter_context(patch.object(database_module, "_sync_folder", sync_folder))
+        stack.enter_context(patch.object(companions, "sync_folder", sync_folder))
         if really_rewrite_wal is wal_rewrite.rewrite_wal:  # and not broken on purpose
             stack.enter_context(patch.object(writer, "rewrite_wal", rewrite_wal))
         yield

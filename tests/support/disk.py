@@ -8,15 +8,17 @@ import apsw
 
 
 class FailingDisk(apsw.VFS):
-    """Every file as usual, except that the operations in `failing` raise an I/O error.
+    """Every file as usual, except that the operations in `failing` raise an error.
 
     Attributes:
         failing: Any of "sync", "write" and "read".
+        error: What they raise.
         failures: How often that happened.
     """
 
     def __init__(self, name: str) -> None:
         self.failing: set[str] = set()
+        self.error: type[apsw.Error] = apsw.IOError
         self.failures = 0
         self.name = name
         super().__init__(name, base="")
@@ -27,7 +29,7 @@ class FailingDisk(apsw.VFS):
     def operate(self, operation: str) -> None:
         if operation in self.failing:
             self.failures += 1
-            raise apsw.IOError(f"injected: {operation}")
+            raise self.error(f"injected: {operation}")
 
     @contextmanager
     def down(self, *operations: str) -> Iterator[None]:

@@ -57,7 +57,7 @@ def backup(
             f"The store {masked(url)} is no SQLite file: Redis has backups of its own, and a"
             " ledger in memory is gone with its server."
         )
-    with _bar("Copying", "pages") as progress:
+    with progress_bar("Copying", "pages") as progress:
         size = ledger.backup(file, replace=replace, progress=progress)
     typer.echo(f"Copied {ledger.path} to {file}: {size} bytes, on disk.")
 
@@ -168,11 +168,13 @@ def _run(
     url = configuration.settings.store
 
     async def run() -> _Result:
-        with _bar(title, "transactions") as progress:
+        with progress_bar(title, "transactions") as progress:
             async with open_snapshot(url) as snapshot:
                 if snapshot.copied:
                     typer.echo(
-                        "A server has this ledger open: reading a copy of this moment.", err=True
+                        "A server has this ledger open, or it cannot be written:"
+                        " reading a copy of this moment.",
+                        err=True,
                     )
                 return await work(snapshot, progress)
 
@@ -185,7 +187,7 @@ def _run(
 
 
 @contextmanager
-def _bar(title: str, unit: str) -> Iterator[Progress]:
+def progress_bar(title: str, unit: str) -> Iterator[Progress]:
     """Show a progress bar on standard error, if that is a terminal."""
     columns = (
         TextColumn("{task.description}"),

@@ -9,5 +9,6 @@ backups and checks of their own files, uses `SupportsBackup` and `SupportsSelfCh
 | `export.py`, `rows.py` | writes all transactions as JSON Lines or CSV |
 | `stats.py` | figures of a ledger |
 | `copy.py` | copies a ledger and compares the two |
+| `restore.py` | puts a backup in the place of a ledger |
 | `snapshot.py`, `paging.py` | opening and reading a whole ledger |
 """

@@ -106,7 +106,7 @@ class Export:
         if resume:
             return self._resume()
         try:
-            self.target.touch(exist_ok=False)
+            self.target.touch(mode=0o600, exist_ok=False)
         except FileExistsError as error:
             raise ExportError(
                 f"{self.target} already exists: choose another name, or add --resume to continue an"
@@ -137,6 +137,7 @@ class Export:
     def _save(self, checkpoint: Checkpoint) -> None:
         content = {name: getattr(checkpoint, name) for name in Checkpoint.__slots__}
         fresh = self._progress_file.with_name(self._progress_file.name + ".new")
+        fresh.touch(mode=0o600)
         fresh.write_text(json.dumps(content), "utf-8")
         fresh.replace(self._progress_file)
 

@@ -1,6 +1,7 @@
 """Opens a ledger for reading, even while a server is using it."""
 
 import asyncio
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,7 @@ from entitlements_server.stores.interface import (
     Store,
     StoreConfigurationError,
     StoreInUseError,
+    SupportsBackup,
     silent,
 )
 
@@ -24,7 +26,7 @@ class Snapshot:
     Attributes:
         store: The ledger to read.
         file: Its file, if it has one.
-        copied: Whether it is a copy, because a server is using the original.
+        copied: Whether it is a copy, because a server is using the original, or it cannot be written.
     """
 
     store: Store
@@ -36,8 +38,9 @@ class Snapshot:
 async def open_snapshot(url: str, progress: Progress = silent) -> AsyncIterator[Snapshot]:
     """Open a ledger for reading while the block runs.
 
-    A file that a server is using is first copied to the folder for temporary files, and the copy is
-    read. It shows the state of one moment. Other stores are read directly.
+    A file that a server is using, or that cannot be written, is first copied to the folder for
+    temporary files, and the copy is read. It shows the state of one moment. Other stores are read
+    directly.
 
     Args:
         url: The store's URL.
@@ -52,10 +55,10 @@ async def open_snapshot(url: str, progress: Progress = silent) -> AsyncIterator[
             "A ledger in memory can only be read by its server: name another with --store."
         )
     ledger = ledger_backup(url)
-    if ledger is not None and not ledger.path.exists():
+    if ledger is not None and (not ledger.path.exists() or not ledger.path.stat().st_size):
         raise StoreConfigurationError(f"There is no ledger {ledger.path}: name one with --store.")
     try:
-        store = await open_store(url)
+        store = await _open_original(url, ledger)
     except StoreInUseError:
         assert ledger is not None
         with tempfile.TemporaryDirectory(prefix="entitlements-") as folder:
@@ -71,3 +74,16 @@ async def open_snapshot(url: str, progress: Progress = silent) -> AsyncIterator[
         yield Snapshot(store, ledger.path if ledger is not None else None, copied=False)
     finally:
         await store.close()
+
+
+async def _open_original(url: str, ledger: SupportsBackup | None) -> Store:
+    """Open the ledger itself.
+
+    Raises:
+        StoreInUseError: It has to be read from a copy.
+    """
+    if ledger is not None:
+        file = ledger.path
+        if not (os.access(file, os.W_OK) and os.access(file.parent, os.W_OK)):
+            raise StoreInUseError(f"The ledger {file} cannot be written.")
+    return await open_store(url)

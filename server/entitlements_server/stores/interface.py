@@ -232,5 +232,23 @@ class SupportsBackup(Protocol):
             BackupError: The copy could not be made.
         """
 
+    def put_in_place(self, backup: Path) -> Path | None:
+        """Replace the ledger, or the missing ledger, by a file, which is moved. On disk on return.
+
+        What was there is kept under another name, with what belongs to it. If this is interrupted, the
+        ledger cannot be opened until it has been called again.
+
+        Args:
+            backup: A ledger that nobody has open, on the same file system.
+
+        Returns:
+            The file that was there, under its new name; None if there was none.
+
+        Raises:
+            BackupError: It could not be replaced.
+            StoreInUseError: A server is using the ledger.
+            StoreConfigurationError: The file there must not be moved; the message says why.
+        """
+
     def url_of(self, backup: Path) -> str:
         """Return the store URL of a backup."""

@@ -5,6 +5,7 @@ import sys
 from itertools import count
 from pathlib import Path
 
+from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
 from entitlements_server.ledger.decide import Recorded, bind
@@ -32,4 +33,5 @@ async def main(path: Path) -> None:
         sys.stdout.flush()
 
 
+configure_logs("console", "warning")
 asyncio.run(main(Path(sys.argv[1])))

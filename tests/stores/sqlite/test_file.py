@@ -188,7 +188,8 @@ def test_every_minor_version_has_its_step_of_the_schema() -> None:
 
 
 def test_the_schema_is_brought_up_to_date_step_by_step(path: Path) -> None:
-    database = Database(path, create=True)
+    path.touch()
+    database = Database(path)
     database.migrate(path, ["CREATE TABLE one (a); INSERT INTO one VALUES (1)"])
     database.migrate(path, ["unused, for it is done", "ALTER TABLE one ADD COLUMN b"])
     database.migrate(path, ["unused", "unused"])
@@ -200,7 +201,8 @@ def test_the_schema_is_brought_up_to_date_step_by_step(path: Path) -> None:
 
 
 def test_a_step_of_the_schema_that_fails_half_way_leaves_the_one_before_it(path: Path) -> None:
-    database = Database(path, create=True)
+    path.touch()
+    database = Database(path)
     steps = ["CREATE TABLE one (a)", "CREATE TABLE two (a); CREATE TABLE one (a)"]
     with pytest.raises(apsw.SQLError):
         database.migrate(path, steps)
@@ -227,8 +229,8 @@ async def test_recovery_that_is_itself_interrupted_is_repeated(
     with monkeypatch.context() as patch:
         patch.setattr(Database, "trim_log", crash)
         with pytest.raises(OSError, match="crash"):
-            writer.recover(path, None, create=False)
-    once = writer.recover(path, None, create=False)
+            writer.recover(path, None, path.read_bytes()[:100])
+    once = writer.recover(path, None, path.read_bytes()[:100])
     accounts = once.accounts("", 1000)
     once.close()
     store = await SqliteStore.open(path)

@@ -14,6 +14,7 @@ tables.
 | `database.py`, `sql/` | every statement, and the schema |
 | `codec.py` | values as the JSON that is stored |
 | `file_format.py`, `lock.py` | what marks a file as a ledger, and the lock on it |
+| `companions.py`, `mounts.py` | the files beside it, and the file system it is on |
 | `wal_rewrite.py` | recovery after a failed sync |
 | `backup.py`, `check.py` | for maintenance |
 """

@@ -1,6 +1,6 @@
-"""A consistent copy of a ledger file, even while a server is writing to it.
+"""Copies of a ledger file: backups, even while a server is writing to it, and putting one in place.
 
-The copy shows one moment: it is made in one read transaction. In WAL mode neither the copy nor the
+A backup shows one moment: it is made in one read transaction. In WAL mode neither the copy nor the
 server waits for the other. Everything acknowledged before is in it, including the commit log.
 """
 
@@ -8,6 +8,8 @@ import os
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
@@ -19,7 +21,18 @@ from entitlements_server.stores.interface import (
     StoreConfigurationError,
     silent,
 )
+from entitlements_server.stores.sqlite.companions import (
+    COMPANIONS,
+    JOURNAL,
+    OLD_LOCK,
+    RESTORING,
+    WAL,
+    beside,
+    size_of,
+    sync_folder,
+)
 from entitlements_server.stores.sqlite.file_format import format_of
+from entitlements_server.stores.sqlite.lock import FileLock, owner_of
 
 _PAGES = 1000
 _BUSY_MS = 5000
@@ -36,10 +49,9 @@ class LedgerFile:
         ledger = self.path
         if not ledger.is_file():
             raise BackupError(f"There is no ledger {ledger}: name the server's store.")
-        if target.exists() and not replace:
-            raise BackupError(f"{target} already exists: choose another name, or add --replace.")
         if target.exists() and target.samefile(ledger):
             raise BackupError(f"{target} is the ledger itself: choose another name.")
+        _require_free(target, replace=replace)
         try:
             handle, name = tempfile.mkstemp(".partial", f".{target.name}.", target.parent)
         except OSError as error:
@@ -54,8 +66,8 @@ class LedgerFile:
                 size = os.fstat(handle).st_size
             finally:
                 os.close(handle)
-            partial.replace(target)
-            _sync_folder(target.parent)
+            _replace(target, partial)
+            sync_folder(target.parent)
         except (apsw.Error, OSError) as error:
             raise BackupError(
                 f"The ledger {ledger} could not be copied to {target}: {error}."
@@ -64,14 +76,103 @@ class LedgerFile:
             partial.unlink(missing_ok=True)
         return size
 
+    def put_in_place(self, backup: Path) -> Path | None:
+        """See SupportsBackup."""
+        ledger = self.path.resolve()
+        if size_of(beside(backup, WAL)):
+            raise BackupError(f"{backup} has a write-ahead log: nothing was changed.")
+        mark = beside(ledger, RESTORING)
+        lock: FileLock | None = None
+        try:
+            if ledger.exists():
+                # Of an interrupted restore: either of the two ledgers is whole under this name.
+                mark.unlink(missing_ok=True)
+                lock = FileLock(ledger, create=False)
+            aside = _mark(ledger, mark)
+            was_there = [_move(ledger, aside)]
+            was_there += [_move(beside(ledger, one), beside(aside, one)) for one in (WAL, JOURNAL)]
+            for suffix in (*COMPANIONS, OLD_LOCK):
+                beside(ledger, suffix).unlink(missing_ok=True)
+            sync_folder(ledger.parent)
+            backup.replace(ledger)
+            sync_folder(ledger.parent)
+            mark.unlink()
+            sync_folder(ledger.parent)
+        except OSError as error:
+            raise BackupError(
+                f"The ledger {ledger} could not be replaced ({error}): mend that, then run `restore`"
+                " again."
+            ) from error
+        finally:
+            if lock is not None:
+                lock.release()
+        return aside if any(was_there) else None
+
     def url_of(self, backup: Path) -> str:
         """See SupportsBackup."""
         return f"sqlite://{quote(str(backup))}"
 
 
+def _require_free(target: Path, *, replace: bool) -> None:
+    """Check that nothing is under a name, or that it may be replaced. What lies beside it is part of it."""
+    if target.exists() and not replace:
+        raise BackupError(f"{target} already exists: choose another name, or add --replace.")
+    logs = [path for path in (beside(target, one) for one in (WAL, JOURNAL)) if size_of(path)]
+    if logs and not replace:
+        names = " and ".join(map(str, logs))
+        raise BackupError(
+            f"There is {names}, which belongs to a ledger {target} and would damage another: move it"
+            " away, choose another name, or add --replace to delete it."
+        )
+    owner = owner_of(target)
+    if owner:
+        raise BackupError(f"{target} is in use by {owner}: choose another name.")
+
+
+def _replace(target: Path, copy: Path) -> None:
+    """Put a copy under a name, and delete what belonged to the file that had it."""
+    companions = [beside(target, suffix) for suffix in (*COMPANIONS, OLD_LOCK)]
+    if any(map(size_of, companions)):
+        # Nothing under the name for a moment is better than a file with the log of another one.
+        target.unlink(missing_ok=True)
+        sync_folder(target.parent)
+    for companion in companions:
+        companion.unlink(missing_ok=True)
+    sync_folder(target.parent)
+    copy.replace(target)
+
+
+def _mark(ledger: Path, mark: Path) -> Path:
+    """Mark that a restore has begun, so that no server starts meanwhile.
+
+    Returns:
+        The name that the old ledger gets: that of an interrupted restore, if there was one.
+    """
+    if mark.exists() and (begun := mark.read_text("utf-8")):
+        return ledger.with_name(begun)
+    now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
+    names = (f"{ledger.name}.replaced-{now}{f'-{n}' if n else ''}" for n in count())
+    aside = next(path for path in map(ledger.with_name, names) if not path.exists())
+    handle = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(handle, aside.name.encode())
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+    sync_folder(ledger.parent)
+    return aside
+
+
+def _move(path: Path, to: Path) -> bool:
+    """Rename a file. Returns whether it is there."""
+    if path.exists():
+        path.rename(to)
+    return to.exists()
+
+
 def _copy(ledger: Path, partial: Path, progress: Progress) -> None:
     with (
-        closing(apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)) as source,
+        closing(_open_source(ledger)) as source,
         closing(apsw.Connection(str(partial))) as target,
     ):
         source.set_busy_timeout(_BUSY_MS)
@@ -93,9 +194,15 @@ def _copy(ledger: Path, partial: Path, progress: Progress) -> None:
             progress(copying.page_count, copying.page_count)
 
 
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _open_source(ledger: Path) -> apsw.Connection:
+    """Open a ledger for reading, so that a ledger of one file is left as one file."""
+    if size_of(beside(ledger, WAL)) or owner_of(ledger):
+        return apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READONLY)
+    if os.access(ledger, os.W_OK) and os.access(ledger.parent, os.W_OK):
+        # Only a connection that may write removes its own empty log.
+        return apsw.Connection(str(ledger), flags=apsw.SQLITE_OPEN_READWRITE)
+    # On a read-only disk there is no place for a log, and none is needed.
+    return apsw.Connection(
+        f"file:{quote(str(ledger.resolve()))}?immutable=1",
+        flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI,
+    )

@@ -5,7 +5,6 @@ at each step of a statement, and a busy event loop is slow to return it. So the 
 one per group, not one per row.
 """
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
@@ -20,6 +19,7 @@ from entitlements_server.ledger.state import ReadSet, State
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.format import FORMAT, Format
 from entitlements_server.stores.interface import Finding, LedgerIdentity, StoreConfigurationError
+from entitlements_server.stores.sqlite import companions
 from entitlements_server.stores.sqlite.check import check_tables
 from entitlements_server.stores.sqlite.codec import (
     account_rows,
@@ -38,12 +38,17 @@ from entitlements_server.stores.sqlite.memtable import POSITIONS_A_GROUP, Change
 _SQL = resources.files(__package__) / "sql"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 5000
+_CLOSING_MS = 500
+"""How long closing waits for other programs that read, so that one file is left."""
 
 CHECKPOINT_PAGES = 250
 """Pages in the write-ahead log before a checkpoint: 1 MB. A checkpoint of this size delays a group by
 little more than a sync. Larger, rarer ones cost the same in total but delay calls noticeably: see
 docs/performance.md.
 """
+
+_WAL_BYTES = 8 * 1024 * 1024
+"""Size that the write-ahead log is cut to after a reader kept it from being used again from its start."""
 
 
 @cache
@@ -69,13 +74,10 @@ class Database:
         self,
         path: Path,
         *,
-        create: bool = False,
         read_only: bool = False,
         vfs: str | None = None,
     ) -> None:
         flags = apsw.SQLITE_OPEN_READONLY if read_only else apsw.SQLITE_OPEN_READWRITE
-        if create:
-            flags |= apsw.SQLITE_OPEN_CREATE
         self.failed = False
         self._next_position = 0
         self._wal_pages = 0
@@ -101,6 +103,7 @@ class Database:
                 " local disk."
             )
         self._connection.pragma("synchronous", "full")
+        self._connection.pragma("journal_size_limit", _WAL_BYTES)
         # SQLite does not report failures of automatic checkpoints, and a commit after a failed sync
         # would look durable. So all checkpoints are explicit.
         self._connection.set_wal_hook(self._count_pages)
@@ -110,13 +113,21 @@ class Database:
         """Close the connection, whatever state the disk is in.
 
         Args:
-            checkpoint: Leave only one file. Not after a failure: what can be read from the log
-                may not be on disk.
+            checkpoint: Leave only one file, unless another program has it open. Not after a failure:
+                what can be read from the log may not be on disk.
         """
         with suppress(apsw.Error):
             if checkpoint:
-                self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
+                self._checkpoint_and_remove_wal()
+        with suppress(apsw.Error):
             self._connection.close()
+
+    def _checkpoint_and_remove_wal(self) -> None:
+        self._connection.set_busy_timeout(_CLOSING_MS)
+        # Whoever keeps the log from being removed should at least find it empty.
+        with suppress(apsw.BusyError):
+            self.checkpoint()
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
     def migrate(self, path: Path, steps: Sequence[str] | None = None) -> None:
         """Upgrade the schema, each step whole or not at all.
@@ -132,7 +143,7 @@ class Database:
             with self._connection:
                 self._connection.execute(steps[minor])
                 mark(self._connection, Format(FORMAT.major, minor))
-        _sync_folder(path.parent)
+        companions.sync_folder(path.parent)
 
     def prefetch(self, read_set: ReadSet, state: State) -> None:
         """Add what is stored of `read_set` to `state`."""
@@ -205,13 +216,27 @@ class Database:
         self._connection.execute("DELETE FROM commit_log WHERE position <= ?", (position,))
 
     def checkpoint(self) -> None:
-        """Write everything committed to the main file, and sync it."""
+        """Write everything committed to the main file, and sync it.
+
+        Raises:
+            apsw.BusyError: Another program is reading an older state. What it does not need was written.
+        """
         self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
+    def checkpoint_without_waiting(self) -> None:
+        """Checkpoint as far as other programs that read allow."""
+        self._connection.set_busy_timeout(0)
+        try:
+            with suppress(apsw.BusyError):
+                self.checkpoint()
+        finally:
+            self._connection.set_busy_timeout(_BUSY_MS)
+
     def checkpoint_if_due(self) -> None:
-        """Checkpoint if the write-ahead log is long."""
+        """Checkpoint if the write-ahead log is long, as far as other programs that read allow."""
         if self._wal_pages >= CHECKPOINT_PAGES:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+            with suppress(apsw.BusyError):
+                self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
 
     def _count_pages(self, _connection: apsw.Connection, _name: str, pages: int) -> int:
         self._wal_pages = pages
@@ -268,12 +293,3 @@ class Database:
         row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
         assert row is not None
         return row
-
-
-def _sync_folder(folder: Path) -> None:
-    """Sync a folder, so that the names of new files survive a power loss."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,20 +1,28 @@
 """The mark of a ledger file, and the version of its format."""
 
+from contextlib import closing
 from pathlib import Path
 
 import apsw
 
 from entitlements_server.stores.format import FORMAT, Format
 from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.sqlite.companions import JOURNAL, WAL, beside, size_of
 
 APPLICATION_ID = 0x656E7431
 """The mark of a ledger file: "ent1"."""
+
+_FOREIGN = "The file {} is a database of another program: name another file."
+_BUSY_MS = 5000
 
 _MINORS = 1000
 """SQLite stores one version number: the major times this, plus the minor."""
 
 _UNMARKED_TABLE = "idempotency_keys"
 """A table of ledgers from before files had a mark."""
+
+_MARK_OFFSET = 68
+_PAGE_COUNT_OFFSET = 28
 
 
 def format_of(connection: apsw.Connection, path: Path) -> Format | None:
@@ -39,10 +47,39 @@ def format_of(connection: apsw.Connection, path: Path) -> Format | None:
             " longer read; it was not changed. Name another file."
         )
     if application or tables:
-        raise StoreConfigurationError(
-            f"The file {path} is a database of another program: name another file."
-        )
+        raise StoreConfigurationError(_FOREIGN.format(path))
     return None
+
+
+def require_ledger(path: Path, vfs: str | None, header: bytes) -> None:
+    """Check that a file is a ledger, or empty, before anything beside it is touched.
+
+    Args:
+        path: The file.
+        vfs: Name of the apsw VFS to use.
+        header: Its first 100 bytes.
+
+    Raises:
+        StoreConfigurationError: It has another major version, or is not a ledger.
+        apsw.Error: It is not a database, or it cannot be read.
+    """
+    if header and size_of(beside(path, WAL)):
+        # Its mark may be in the log. A connection that only reads changes neither file.
+        with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)) as one:
+            one.set_busy_timeout(_BUSY_MS)
+            one.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            format_of(one, path)
+    elif (
+        # To read it would already roll back what the journal holds. Of ours only a new file has one.
+        size_of(beside(path, JOURNAL))
+        and _number(header, _PAGE_COUNT_OFFSET) > 1
+        and _number(header, _MARK_OFFSET) != APPLICATION_ID
+    ):
+        raise StoreConfigurationError(_FOREIGN.format(path))
+
+
+def _number(header: bytes, offset: int) -> int:
+    return int.from_bytes(header[offset : offset + 4], "big")
 
 
 def mark(connection: apsw.Connection, version: Format) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
+import apsw
 import structlog
 
 from entitlements_server.ledger.commands import Command
@@ -21,6 +22,7 @@ from entitlements_server.stores.interface import (
     Finding,
     LedgerIdentity,
     StoreConfigurationError,
+    StoreInUseError,
     StoreUnavailableError,
 )
 from entitlements_server.stores.sqlite.connections import Connections
@@ -68,15 +70,15 @@ class SqliteStore:
         """
         store = cls(path, vfs)
         try:
-            await store._connections.open(create=True)
+            await store._connections.open()
+            if store._connections.is_new:
+                identity = await store.identity()
+                _log.info("A new ledger was made.", file=str(path), id=identity.id)
         except BaseException as error:
             await store.close()
             if isinstance(error, StoreConfigurationError) or not isinstance(error, Exception):
                 raise
-            raise StoreConfigurationError(
-                f"The ledger {path} cannot be opened: it is not a ledger, it is damaged, or its"
-                f" disk is failing ({error.__cause__ or error!r})."
-            ) from error
+            raise _unusable(path, error.__cause__ or error) from error
         return store
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
@@ -179,7 +181,13 @@ class SqliteStore:
 
     async def ping(self) -> None:
         """See Store."""
-        await self._read(lambda database: database.ping())
+        if self._connections.is_open and self._connections.is_in_place:
+            await self._read(lambda database: database.ping())
+        else:
+            # Whatever is wrong, the next write would meet it.
+            await self._exclusively(
+                lambda: self._connections.write(lambda database: database.ping())
+            )
 
     async def close(self) -> None:
         """See Store."""
@@ -294,7 +302,6 @@ class SqliteStore:
         # A batch of the old memtable must not be flushed to the newly opened file.
         await self._flush_finished()
         try:
-            # Do not create a file: a ledger that is gone must not be replaced by an empty one.
             await self._connections.open()
         except StoreUnavailableError:
             raise
@@ -306,9 +313,38 @@ class SqliteStore:
         self._epoch += 1
 
     async def _read(self, work: Callable[[Database], _Result]) -> _Result:
-        if not self._connections.is_open:
-            await self._exclusively(_nothing)
+        if not self._connections.is_readable:
+            try:
+                await self._exclusively(_nothing)
+            except StoreUnavailableError:
+                # On a full disk the memtable still holds what is not in the tables.
+                if not self._connections.is_readable:
+                    raise
         return await self._connections.read(work)
+
+
+def _unusable(path: Path, cause: BaseException) -> StoreConfigurationError:
+    """Return why a ledger could not be opened."""
+    match cause:
+        case apsw.BusyError():
+            return StoreInUseError(
+                f"The ledger {path} is being written by another program, such as a SQLite shell:"
+                " end it first."
+            )
+        case apsw.FullError():
+            return StoreConfigurationError(
+                f"The ledger {path} cannot be opened, because its disk is full: free some space."
+            )
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
+            return StoreConfigurationError(
+                f"The ledger {path} cannot be written: it, its folder, and the files beside it must be"
+                f" writable ({cause})."
+            )
+        case _:
+            return StoreConfigurationError(
+                f"The ledger {path} cannot be opened: it is not a ledger, it is damaged, or its"
+                f" disk is failing ({cause!r})."
+            )
 
 
 async def _nothing() -> None:

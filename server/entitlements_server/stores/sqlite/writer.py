@@ -13,30 +13,43 @@ from entitlements_server.ledger.state import (
     decide_group,
 )
 from entitlements_server.ledger.values import Transaction
+from entitlements_server.stores.interface import StoreConfigurationError
+from entitlements_server.stores.sqlite import companions
 from entitlements_server.stores.sqlite.database import Database
+from entitlements_server.stores.sqlite.file_format import require_ledger
 from entitlements_server.stores.sqlite.memtable import Change, by_user, numbered
 from entitlements_server.stores.sqlite.wal_rewrite import rewrite_wal
 
 
-def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
+def recover(path: Path, vfs: str | None, header: bytes) -> Database:
     """Open the file and flush its commit log.
+
+    Args:
+        path: The file, which exists. An empty one becomes a ledger.
+        vfs: Name of the apsw VFS to use.
+        header: The first 100 bytes of the file.
 
     Raises:
         StoreConfigurationError: The file is not a ledger that this version can use.
         apsw.Error: It cannot be opened, read or written.
         OSError: Likewise.
     """
+    if not header:
+        # Its name first: a write-ahead log without its file would keep the next start from opening.
+        companions.sync_folder(path.parent)
+    require_ledger(path, vfs, header)
     rewrite_wal(path)
-    database = Database(path, create=create, vfs=vfs)
+    database = Database(path, vfs=vfs)
     try:
         database.migrate(path)
-        database.checkpoint()
+        database.checkpoint_without_waiting()
         groups = database.read_log()
         logged = [transaction for _, transactions in groups for transaction in transactions]
         state = State()
         database.prefetch(ReadSet.of_transactions(logged), state)
         fresh: list[Change] = []
         for position, transactions in groups:
+            _require_known(path, state, transactions)
             fresh += [
                 (at, state.apply(transaction))
                 for at, transaction in numbered(position, transactions)
@@ -49,6 +62,20 @@ def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
         database.close()
         raise
     return database
+
+
+def _require_known(path: Path, state: State, transactions: Sequence[Transaction]) -> None:
+    """Reject unflushed transactions of a newer version: what they do is for that version to say."""
+    if any(
+        one.carried or not one.kind.is_known or not one.status.is_known
+        for one in transactions
+        if one.sequence > state.account(one.user_id).transaction_count
+    ):
+        raise StoreConfigurationError(
+            f"A newer version wrote to the ledger {path} and was killed; its newest transactions are in"
+            " the commit log, and this version cannot apply them. Nothing was changed. Start the newer"
+            " version once and stop it, then start this one."
+        )
 
 
 def commit(
