@@ -145,6 +145,8 @@ class _Run:
             await store.close()
         missing = [key for key, made in self.acknowledged.items() if found.get(key) != made]
         if missing:
-            problems.append(f"{len(missing)} acknowledged charges are missing, such as {missing[0]}")
+            problems.append(
+                f"{len(missing)} acknowledged charges are missing, such as {missing[0]}"
+            )
         shutil.rmtree(self.elsewhere)
         return problems

@@ -1,6 +1,6 @@
 """`restore`: a verified backup in the place of a ledger, and nothing by halves."""
 
-import os
+import itertools
 import sqlite3
 import stat
 from pathlib import Path
@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 
 from entitlements_server.ledger.commands import TopUp
-from entitlements_server.maintenance import restore as restore_module
 from entitlements_server.maintenance.restore import DamagedBackupError, restore
 from entitlements_server.stores.interface import (
     BackupError,
@@ -17,7 +16,7 @@ from entitlements_server.stores.interface import (
 )
 from entitlements_server.stores.sqlite import SqliteStore, backup
 from entitlements_server.stores.sqlite.backup import LedgerFile
-from support.ledger import NOW_US, CHARGE, commit, record, recorded
+from support.ledger import CHARGE, NOW_US, commit, record, recorded
 from support.server_process import run
 
 ONE = TopUp(user_id="ada", amount=1)
@@ -35,6 +34,7 @@ async def copy(path: Path, tmp_path: Path) -> Path:
     """A backup with ten tokens; the ledger has had a charge since."""
     store = await SqliteStore.open(path)
     await record(store, TopUp(user_id="ada", amount=10))
+    await store.accounts("", 1)  # so that it is in the tables
     made = tmp_path / "backup.sqlite"
     LedgerFile(path).backup(made)
     await record(store, CHARGE, now_us=NOW_US + 1)
@@ -75,9 +75,7 @@ async def test_a_backup_takes_the_place_of_the_ledger_which_is_kept(path: Path, 
 
 
 async def test_each_restore_gets_a_generation_that_was_never_there(path: Path, copy: Path) -> None:
-    seen = []
-    for _ in range(3):
-        seen.append((await restore(url(path), copy)).identity.generation)
+    seen = [(await restore(url(path), copy)).identity.generation for _ in range(3)]
     assert seen == [2, 3, 4]
     # Whatever it was before: it is gone, or cannot be read.
     path.unlink()
@@ -159,6 +157,33 @@ async def test_a_ledger_in_use_is_not_replaced(path: Path, copy: Path) -> None:
     assert names(path) == ["ledger.sqlite"]
 
 
+class PowerLossError(BaseException):
+    pass
+
+
+def lose_power(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    """Let the power go at a step of putting a ledger in place."""
+    left = itertools.count(1 - step)
+    put = LedgerFile.put_in_place
+
+    def stop_at(name: str) -> None:
+        real = getattr(backup, name)
+
+        def call(*arguments: object) -> object:
+            if next(left) == 0:
+                raise PowerLossError
+            return real(*arguments)
+
+        monkeypatch.setattr(backup, name, call)
+
+    def put_in_place(self: LedgerFile, file: Path) -> Path | None:
+        for name in ("_mark", "_move", "sync_folder"):
+            stop_at(name)
+        return put(self, file)
+
+    monkeypatch.setattr(LedgerFile, "put_in_place", put_in_place)
+
+
 @pytest.mark.parametrize("step", range(1, 9))
 async def test_a_restore_that_is_interrupted_anywhere_is_finished_by_the_next_one(
     path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, step: int
@@ -168,42 +193,12 @@ async def test_a_restore_that_is_interrupted_anywhere_is_finished_by_the_next_on
     await record(store, TopUp(user_id="bob", amount=7))
     await store._connections.close(checkpoint=False)
     content = path.read_bytes()
-    path.write_bytes(b"x" * 100 + content[100:])  # the log stays beside it
-    left = [step]
-
-    class PowerLossError(BaseException):
-        pass
-
-    def stop_after(name: str) -> None:
-        real = getattr(backup, name) if hasattr(backup, name) else getattr(Path, name)
-
-        def call(*arguments: object) -> object:
-            left[0] -= 1
-            if left[0] == 0:
-                raise PowerLossError
-            return real(*arguments)
-
-        monkeypatch.setattr(backup if hasattr(backup, name) else Path, name, call)
-
-    with monkeypatch.context():
-        for name in ("sync_folder", "_move", "_mark"):
-            stop_after(name)
-        real_put = LedgerFile.put_in_place
-
-        def put(self: LedgerFile, file: Path) -> Path | None:
-            left[0] = step  # what came before was the backup
-            return real_put(self, file)
-
-        monkeypatch.setattr(LedgerFile, "put_in_place", put)
-        left[0] = 10**9
-        interrupted = False
-        try:
-            await restore(url(path), copy)
-        except PowerLossError:
-            interrupted = True
+    path.write_bytes(b"x" * 100 + content[100:])  # it can't be read, so its log stays beside it
+    lose_power(monkeypatch, step)
+    with pytest.raises(PowerLossError):
+        await restore(url(path), copy)
     monkeypatch.undo()
-    aside = [one for one in names(path) if ".replaced-" in one and not one.endswith("-wal")]
-    if interrupted and path.with_name("ledger.sqlite-restoring").exists():
+    if 2 <= step <= 7:
         with pytest.raises(StoreConfigurationError, match="run `restore` again"):
             await SqliteStore.open(path)
     await restore(url(path), copy)
@@ -211,26 +206,31 @@ async def test_a_restore_that_is_interrupted_anywhere_is_finished_by_the_next_on
     assert (await store.account("ada")).balance == 10
     assert (await store.account("bob")).balance == 0
     await store.close()
-    # The old ledger has its log beside it, under whichever name.
-    olds = [one for one in names(path) if one.endswith("-wal")]
-    assert len(olds) == 1
-    old = path.with_name(olds[0].removesuffix("-wal"))
+    # The old ledger is whole, under whichever name: its log is beside it.
+    [log] = [one for one in names(path) if one.endswith("-wal")]
+    old = path.with_name(log.removesuffix("-wal"))
     assert old.exists()
-    assert not aside or old.name in {*aside, *names(path)}
     old.write_bytes(content)
     store = await SqliteStore.open(old)
     assert (await store.account("bob")).balance == 7
     await store.close()
 
 
-def test_the_command_says_what_is_lost(tmp_path: Path) -> None:
-    ledger, copy = tmp_path / "ledger.sqlite", tmp_path / "backup.sqlite"
-    made = run("serve", "--help")
-    assert made.returncode == 0
+@pytest.mark.slow
+async def test_the_command_says_what_is_lost_and_where_the_old_ledger_is(
+    path: Path, copy: Path
+) -> None:
+    done = run("restore", str(copy), "--store", url(path))
+    assert done.returncode == 0, done.stderr
+    assert "1 accounts, 1 transactions" in done.stdout
+    assert "generation 2" in done.stdout
+    assert "Its newest transaction is of 2026-09-21T14:13:20Z." in done.stdout
+    assert "keys used since then are free again" in done.stdout
+    assert f"The ledger that was there is {path}.replaced-" in done.stdout
     with sqlite3.connect(copy) as connection:
-        connection.execute("CREATE TABLE theirs (a)")
+        connection.execute("DELETE FROM transactions")
     connection.close()
-    refused = run("restore", str(copy), "--store", url(ledger))
-    assert refused.returncode == 1
-    assert "a database of another program" in refused.stderr
-    assert not ledger.exists()
+    damaged = run("restore", str(copy), "--store", url(path))
+    assert damaged.returncode == 3
+    assert "user 'ada'" in damaged.stdout
+    assert "The ledger was not changed" in damaged.stderr
