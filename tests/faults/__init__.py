@@ -39,6 +39,7 @@ CHECKS = {
     "seeded-bugs": Check("history", 12, "bugs", "check_bugs"),
     "kills": Check("kills", 500, "kills"),
     "restarts": Check("restarts", 20, "restarts"),
+    "stops": Check("stops", 1000, "clean stops"),
     "migration": Check("migration", 100, "kills"),
     # 100 are to be killed, and some may be done before that.
     "copy": Check("copies", 130, "kills"),

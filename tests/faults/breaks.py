@@ -205,6 +205,11 @@ def _work_goes_on_after_a_failure(change: Patch) -> None:
     change(connections, "_unless_failed", lambda writer, work: partial(work, writer))
 
 
+def _log_left_behind(change: Patch) -> None:
+    """A clean stop leaves one file."""
+    change(database.Database, "_checkpoint_and_remove_wal", lambda _: None)
+
+
 def _errors_told_verbatim(change: Patch) -> None:
     """No text of an exception reaches a caller."""
 
@@ -278,6 +283,7 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "keys-lost-on-restart": _keys_lost_on_restart,
     "sync-trusted-after-failure": _sync_trusted_after_failure,
     "work-goes-on-after-a-failure": _work_goes_on_after_a_failure,
+    "log-left-behind": _log_left_behind,
     "errors-told-verbatim": _errors_told_verbatim,
     "calls-hoarded": _calls_hoarded,
     "refusals-hoarded": _refusals_hoarded,
@@ -292,6 +298,7 @@ OF_RULES = sorted(
         "synchronous-normal",  # only a power loss shows it
         "sync-trusted-after-failure",  # only a power loss right after a failed sync
         "work-goes-on-after-a-failure",  # likewise
+        "log-left-behind",  # stops.py
         "errors-told-verbatim",  # hostile.py
         "refusals-hoarded",  # likewise
         "calls-hoarded",  # soak.py

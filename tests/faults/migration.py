@@ -35,6 +35,7 @@ TABLES = {
     "refunds",
     "due_times",
     "changes",
+    "identity",
 }
 
 

@@ -63,19 +63,17 @@ def require_ledger(path: Path, vfs: str | None, header: bytes) -> None:
         StoreConfigurationError: It has another major version, or is not a ledger.
         apsw.Error: It is not a database, or it cannot be read.
     """
-    if header and size_of(beside(path, WAL)):
+    if size_of(beside(path, JOURNAL)):
+        # To read it would already roll back what the journal holds. Of ours only a new file has one.
+        marked = _number(header, _MARK_OFFSET) == APPLICATION_ID
+        if _number(header, _PAGE_COUNT_OFFSET) > 1 and not marked:
+            raise StoreConfigurationError(_FOREIGN.format(path))
+    elif header and size_of(beside(path, WAL)):
         # Its mark may be in the log. A connection that only reads changes neither file.
         with closing(apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY, vfs=vfs)) as one:
             one.set_busy_timeout(_BUSY_MS)
             one.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             format_of(one, path)
-    elif (
-        # To read it would already roll back what the journal holds. Of ours only a new file has one.
-        size_of(beside(path, JOURNAL))
-        and _number(header, _PAGE_COUNT_OFFSET) > 1
-        and _number(header, _MARK_OFFSET) != APPLICATION_ID
-    ):
-        raise StoreConfigurationError(_FOREIGN.format(path))
 
 
 def _number(header: bytes, offset: int) -> int:
