@@ -1,4 +1,4 @@
-"""The wiring: from settings to a server that serves, and back down again."""
+"""The wiring: from settings to a running server, and its orderly shutdown."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -39,15 +39,15 @@ Reread = Callable[[], Sequence[Caller]]
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """A server that serves.
+    """A running server.
 
     Attributes:
-        address: Where it listens, as HOST:PORT with the real port.
-        metrics_address: Where its metrics are, likewise, or empty.
-        catalogue: The catalogue in force.
-        auth: Knows the callers.
-        certificate: The TLS certificate in force, if there is one.
-        metrics: What is measured, if anything is.
+        address: The address it listens on, as HOST:PORT with the actual port.
+        metrics_address: The address of its metrics, or empty.
+        catalogue: The current catalogue.
+        auth: The authentication of callers.
+        certificate: The current TLS certificate, if there is one.
+        metrics: The metrics, if they are served.
         reread: Reads the callers again, if they come from a file.
     """
 
@@ -60,7 +60,7 @@ class RunningServer:
     reread: Reread | None
 
     def reload(self) -> None:
-        """Read catalogue, callers and certificates again. What is broken leaves the old in force.
+        """Reload catalogue, callers and certificate. If a file is rejected, the old contents stay in use.
 
         Other settings need a restart.
         """
@@ -83,10 +83,10 @@ class RunningServer:
         else:
             if callers or not self.auth.has_callers:
                 self.auth.replace(callers)
-                log.info("The callers were read again.", callers=len(callers))
+                log.info("The callers were reloaded.", callers=len(callers))
                 return True
-            problem = "There are none left, which would let everyone in: that takes a restart."
-        log.warning("The new callers were not taken; the old ones stay in force.", reason=problem)
+            problem = "No callers are left, which would let everyone in. That requires a restart."
+        log.warning("The new callers were rejected; the old ones stay in use.", reason=problem)
         return False
 
 
@@ -97,16 +97,16 @@ async def running(
     reread: Reread | None = None,
     native: NativeLog | None = None,
 ) -> AsyncIterator[RunningServer]:
-    """Serve while the block runs; then finish what is in flight and close the store.
+    """Serve while the block runs; then finish calls in flight and close the store.
 
     Args:
-        settings: How.
-        callers: Who may call; none: everyone.
+        settings: The settings.
+        callers: The callers; if there are none, everyone may call.
         reread: Reads the callers again, for `reload`.
-        native: Takes what gRPC's core logs, failed handshakes for one.
+        native: The log of gRPC's core, which reports failed handshakes.
 
     Raises:
-        ConfigurationError: It can't be done as the settings are: an address, a file, the store, an extra.
+        ConfigurationError: A setting cannot be used: an address, a file, the store, an extra.
     """
     files = TlsFiles.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     if not settings.insecure:

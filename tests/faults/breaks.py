@@ -7,6 +7,7 @@ the product has no such switches. Each says which promise it breaks.
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any
 from unittest.mock import patch
@@ -14,7 +15,8 @@ from unittest.mock import patch
 import apsw
 
 from entitlements_server import engine
-from entitlements_server.api import reporter, status
+from entitlements_server.api import reporter
+from entitlements_server.api.status import status_of
 from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger import decide as rules
 from entitlements_server.ledger import state
@@ -29,6 +31,7 @@ from entitlements_server.stores.redis.connection import LostError
 from entitlements_server.stores.sqlite import connections, database
 from entitlements_server.stores.sqlite import store as sqlite
 from entitlements_server.stores.sqlite import writer as sqlite_writer
+from entitlements_server.transport.interface import CallStatus
 
 Patch = Callable[[Any, str, Any], None]
 
@@ -204,7 +207,11 @@ def _work_goes_on_after_a_failure(change: Patch) -> None:
 
 def _errors_told_verbatim(change: Patch) -> None:
     """No text of an exception reaches a caller."""
-    change(status, "_words", lambda error, _: (repr(error), {}))
+
+    def verbatim(error: Exception, reference: str) -> CallStatus:
+        return replace(status_of(error, reference), message=repr(error))
+
+    change(reporter, "status_of", verbatim)
 
 
 def _calls_hoarded(change: Patch) -> None:

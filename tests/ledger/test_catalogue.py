@@ -66,7 +66,7 @@ def test_a_catalogue_has_1_to_1000_features(count: int) -> None:
 
 
 def test_a_catalogue_names_each_feature_once() -> None:
-    with pytest.raises(InvalidFieldError, match="each feature only once"):
+    with pytest.raises(InvalidFieldError, match="each feature once"):
         Catalogue((feature("a"), feature("b"), feature("a", cost=2)))
 
 

@@ -95,9 +95,9 @@ async def test_sighup_takes_new_callers_and_a_broken_file_leaves_the_old(tmp_pat
         ok, unknown = grpc.StatusCode.OK, grpc.StatusCode.UNAUTHENTICATED
         assert await codes("one", "two") == [ok, unknown]
         config.write_text(callers(("web", "funder", "two")))
-        await server.reload("The callers were read again.")
+        await server.reload("The callers were reloaded.")
         assert await codes("one", "two") == [unknown, ok]
         for broken in ("[[callers", '[[callers]]\nname = "web"\n', ""):
             config.write_text(broken)
-            await server.reload("The new callers were not taken")
+            await server.reload("The new callers were rejected")
             assert await codes("one", "two") == [unknown, ok]

@@ -86,8 +86,8 @@ def draw(edges: Edges) -> str:
         ),
         f'<rect width="{_WIDTH}" height="{height}" fill="#fff"/>',
         (
-            f'<text x="12" y="22">{len(edges)} rooms, {len(pairs)} arrows: each imports what it'
-            " points to, by way of others where the arrow is light</text>"
+            f'<text x="12" y="22">{len(edges)} rooms, {len(pairs)} arrows: a room imports what it'
+            " points to; light: also by way of another</text>"
         ),
         *(_arrow(*pair, "#bcd" if pair in implied else "#345") for pair in pairs),
         *(_box(room) for floor in FLOORS for room in floor),

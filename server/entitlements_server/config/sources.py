@@ -25,7 +25,7 @@ _OTHERS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Everything that the server is told.
+    """The whole configuration of a server.
 
     Attributes:
         settings: The settings in force.
@@ -79,16 +79,12 @@ def read_configuration(file: Path | None = None, **flags: Any) -> Configuration:
                 f"The configuration {file} has '{name}', which is no setting:"
                 " `entitlements-server config` lists those there are."
             )
-    sources = {
-        name: "flag"
-        if name in given
-        else "environment"
-        if name.upper() in variables
-        else "file"
-        if name in content
-        else "default"
-        for name in Settings.model_fields
-    }
+    in_environment = {name for name in Settings.model_fields if name.upper() in variables}
+    # The last one that has a setting gives it.
+    sources = dict.fromkeys(Settings.model_fields, "default")
+    sources |= dict.fromkeys(content, "file")
+    sources |= dict.fromkeys(in_environment, "environment")
+    sources |= dict.fromkeys(given, "flag")
     try:
         settings = _above(content)(**given)
         callers = read_callers(tables)

@@ -55,7 +55,7 @@ class Catalogue:
             raise InvalidFieldError("features", f"must list 1 to {self.MAX_FEATURES} features")
         by_id = {feature.feature_id: feature for feature in self.features}
         if len(by_id) < len(self.features):
-            raise InvalidFieldError("features", "must name each feature only once")
+            raise InvalidFieldError("features", "must name each feature once")
         content = json.dumps([astuple(feature) for feature in self.features])
         object.__setattr__(self, "_by_id", by_id)
         object.__setattr__(self, "version", sha256(content.encode()).hexdigest()[:12])
