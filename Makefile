@@ -30,9 +30,10 @@ proto: .venv/.ready ## generate the stubs from protos/
 	$(PROTOC) --python_out=client --pyi_out=client $(PROTOS)
 	$(PROTOC) --grpc_python_out=client --mypy_grpc_out=quiet:client --plugin=$(BIN)/protoc-gen-mypy_grpc $(SERVICES)
 
-docs: .venv/.ready ## generate docs/errors.md and docs/imports.svg from the code
+docs: .venv/.ready ## generate docs/errors.md, docs/imports.svg and the table in docs/proof.md
 	$(BIN)/python docs/generate.py
 	PYTHONPATH=tests $(BIN)/python -m support.imports
+	PYTHONPATH=tests $(BIN)/python -m support.forgeries
 
 lint: .venv/.ready ## ruff and mypy strict
 	$(BIN)/ruff check .

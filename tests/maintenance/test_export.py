@@ -94,7 +94,9 @@ async def test_it_holds_every_transaction_of_every_user_oldest_first(
         "caller": "",
         "catalogue_version": BUILT_IN.version,
         "decision_time": "",
+        "salt": "",
     }
+    assert json.loads(file.read_text("utf-8").splitlines()[0])["salt"]
     assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208  # no blocking Path in a coroutine
 
 

@@ -106,6 +106,7 @@ SPOILT: dict[str, tuple[str, str]] = {
     ),
     "a feature": (member("6", "'other'", "sequence = 2"), "its head is not the one"),
     "an event": (member("12", "'other'", "sequence = 12"), "its head is not the one"),
+    "a user": (member("2", "'cy'", "sequence = 3"), "it is a transaction of user 'cy'"),
     "a caller": (member("16", "'other'", "sequence = 1"), "its head is not the one"),
     "two rows in each other's place": (
         SWAPPED,

@@ -1,13 +1,16 @@
-"""`entitlements-server backup`, `verify`, `export` and `stats`: looking after the data."""
+"""`entitlements-server backup`, `verify`, `checkpoint`, `export` and `stats`."""
 
 import asyncio
 import json
+import shlex
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
+import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -17,17 +20,22 @@ from entitlements_server.cli.options import with_settings
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.sources import Configuration
 from entitlements_server.ledger.values import Kind, Status
+from entitlements_server.maintenance.checkpoint import Checkpoint, Taken, heads_file, take
 from entitlements_server.maintenance.export import Export, Format
+from entitlements_server.maintenance.report import Report, report
 from entitlements_server.maintenance.rows import Filters
 from entitlements_server.maintenance.snapshot import Snapshot, open_snapshot
 from entitlements_server.maintenance.stats import stats as count
-from entitlements_server.maintenance.verify import verify as check
+from entitlements_server.maintenance.verify import NO_WITNESS
 from entitlements_server.stores.factory import ledger_backup
-from entitlements_server.stores.interface import Finding, Progress, StoreUnavailableError
+from entitlements_server.stores.interface import LedgerIdentity, Progress, StoreUnavailableError
 from entitlements_server.stores.urls import masked
 
 DOES_NOT_HOLD = 3
 """Exit status of `verify` when it has found something; 1 means that it could not look."""
+
+NAMESPACE = "entitlements-checkpoint"
+"""The namespace of signatures, so that one of a checkpoint is good for nothing else."""
 
 _SHOWN = 100
 _Result = TypeVar("_Result")
@@ -36,7 +44,7 @@ _MICROSECONDS = 1_000_000
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (backup, verify, export, stats):
+    for command in (backup, verify, checkpoint, export, stats):
         app.command()(command)
 
 
@@ -63,17 +71,66 @@ def backup(
 
 
 @with_settings("store")
-def verify(configuration: Configuration) -> None:
+def verify(
+    configuration: Configuration,
+    *,
+    against: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="Compare with this checkpoint as well."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
     """Check every account. Exit status: 0 all holds, 3 something does not, 1 could not look."""
-    findings, checked = _run(configuration, "Checking", _verify)
-    for finding in findings[:_SHOWN]:
-        typer.echo(str(finding))
-    if len(findings) > _SHOWN:
-        typer.echo(f"… and {len(findings) - _SHOWN} more.")
-    if findings:
-        typer.echo(f"{len(findings)} things do not hold.", err=True)
+    with Checkpoint.open(against) if against else nullcontext() as earlier:
+
+        async def work(snapshot: Snapshot, progress: Progress) -> tuple[Report, LedgerIdentity]:
+            identity = await snapshot.store.identity()
+            witness = earlier.comparison(identity) if earlier else NO_WITNESS
+            return await report(snapshot.store, progress, witness), identity
+
+        found, identity = _run(configuration, "Checking", work)
+        if as_json:
+            compared = earlier and earlier.as_json()
+            content = found.as_json() | {"ledger": asdict(identity), "against": compared}
+            typer.echo(json.dumps(content))
+        else:
+            _show(found)
+            if found.holds and earlier:
+                _show_agreement(earlier, identity)
+    if not found.holds:
         raise typer.Exit(DOES_NOT_HOLD)
-    typer.echo(f"All of it holds: {checked} transactions checked.")
+
+
+@with_settings("store")
+def checkpoint(
+    configuration: Configuration,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the header goes.")],
+    *,
+    previous: Annotated[
+        Path | None,
+        typer.Option(metavar="CHECKPOINT", help="The one before: it must still hold."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check every account, and write FILE and FILE.heads: what the ledger contains, to be signed."""
+    with Checkpoint.open(previous) if previous else nullcontext() as earlier:
+
+        async def work(snapshot: Snapshot, progress: Progress) -> Taken:
+            return await take(snapshot.store, file, previous=earlier, progress=progress)
+
+        taken = _run(configuration, "Checking", work)
+    if as_json:
+        header = msgspec.to_builtins(taken.header)
+        content = {"checkpoint": header, "sha256": taken.digest}
+        typer.echo(json.dumps(taken.report.as_json() | content))
+    else:
+        _show(taken.report)
+        if taken.header is not None:
+            _show_checkpoint(file, taken)
+    if not taken.report.holds:
+        if not as_json:
+            typer.echo("No checkpoint was written.", err=True)
+        raise typer.Exit(DOES_NOT_HOLD)
 
 
 @with_settings("store")
@@ -143,20 +200,43 @@ def stats(
             typer.echo(f"{title:36} {value:>20,}")
 
 
-async def _verify(snapshot: Snapshot, progress: Progress) -> tuple[list[Finding], int]:
-    findings: list[Finding] = []
-    seen = 0
+def _show(found: Report) -> None:
+    """Print what verify found."""
+    findings = found.findings
+    for finding in findings[:_SHOWN]:
+        typer.echo(str(finding))
+    if len(findings) > _SHOWN:
+        typer.echo(f"… and {len(findings) - _SHOWN} more.")
+    if found.holds:
+        typer.echo(f"All of it holds: {found.transactions} transactions checked.")
+        return
+    more = "" if found.is_complete else " The rest was not checked."
+    typer.echo(f"{len(findings)} things do not hold.{more}", err=True)
 
-    def counting(done: int, total: int) -> None:
-        nonlocal seen
-        seen = total
-        progress(done, total)
 
-    async for finding in check(snapshot.store, counting):
-        findings.append(finding)
-        if len(findings) > _SHOWN * 100:
-            break
-    return findings, seen
+def _show_agreement(earlier: Checkpoint, identity: LedgerIdentity) -> None:
+    header = earlier.header
+    typer.echo(
+        f"The ledger still contains what it contained at {header.create_time}:"
+        f" {header.transactions} transactions of {header.accounts} users.\n"
+        f"SHA-256 of the checkpoint: {earlier.digest}"
+    )
+    if identity.generation > header.generation:
+        typer.echo(
+            f"It was restored or copied since then: its generation is {identity.generation} and was"
+            f" {header.generation}."
+        )
+
+
+def _show_checkpoint(file: Path, taken: Taken) -> None:
+    header = taken.header
+    assert header is not None
+    typer.echo(
+        f"The checkpoint is in {file} and {heads_file(file)}: {header.transactions} transactions of"
+        f" {header.accounts} users, {header.tokens} tokens.\n"
+        f"SHA-256 of {file}: {taken.digest}\n"
+        f"Sign it: ssh-keygen -Y sign -n {NAMESPACE} -f KEY {shlex.quote(str(file))}"
+    )
 
 
 def _run(

@@ -28,6 +28,12 @@ Reference = Callable[[Facts, Transaction], str | None]
 """Takes what a transaction refers to and the transaction. Returns a violation, or None."""
 
 
+def _histories_are_of_one_user(account: Account, transaction: Transaction) -> str | None:
+    if transaction.user_id != account.user_id:
+        return f"it is a transaction of user '{transaction.user_id}'"
+    return None
+
+
 def _sequences_have_no_gap(account: Account, transaction: Transaction) -> str | None:
     if transaction.sequence != account.transaction_count + 1:
         return f"its sequence should be {account.transaction_count + 1}"
@@ -105,6 +111,7 @@ def _refunds_name_charges(facts: Facts, transaction: Transaction) -> str | None:
 
 
 SUCCESSION: tuple[Succession, ...] = (
+    _histories_are_of_one_user,
     _sequences_have_no_gap,
     _balances_follow_from_each_other,
     _times_never_run_backwards,
@@ -155,18 +162,19 @@ class History:
         part: Which part of the keys and charges to check: 0 to parts - 1. Part 0 also checks
             the succession of transactions.
         parts: Number of parts, at least 1.
+        so_far: The account that the transactions so far lead to; only in part 0.
     """
 
     account: Account
     part: int = 0
     parts: int = 1
-    _so_far: Account = field(init=False)
+    so_far: Account = field(init=False)
     _keys: dict[str, Transaction] = field(init=False, default_factory=dict)
     _charges: dict[int, Charge] = field(init=False, default_factory=dict)
     _has_unknown: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
-        self._so_far = Account(self.account.user_id)
+        self.so_far = Account(self.account.user_id)
 
     def add(self, transaction: Transaction, stored: bytes) -> Iterator[str]:
         """Check the next transaction. Yields each violation, as the end of a sentence.
@@ -177,9 +185,9 @@ class History:
         """
         if self.part == 0:
             for succession in SUCCESSION:
-                if problem := succession(self._so_far, transaction):
+                if problem := succession(self.so_far, transaction):
                     yield problem
-            self._so_far = account_after(self._so_far, transaction, stored)
+            self.so_far = account_after(self.so_far, transaction, stored)
             self._has_unknown |= bool(transaction.carried) or not transaction.kind.is_known
         yield from self._references(transaction)
 
@@ -187,7 +195,7 @@ class History:
         """Check the account after its newest transaction was added."""
         if self.part:
             return
-        found, account = self._so_far, self.account
+        found, account = self.so_far, self.account
         if found.transaction_count < account.transaction_count:
             yield f"transactions after {found.transaction_count} are missing"
         for one in fields(Account):

@@ -48,6 +48,9 @@ async def copy(
 ) -> Copied:
     """Copy every transaction, then read both ledgers and compare them.
 
+    In the end the target has the id of the source, so that checkpoints of the source hold for it, and
+    the next generation.
+
     The source must not be written to during the copy. If it is, the writes are either copied completely
     or detected by the comparison.
 
@@ -70,7 +73,10 @@ async def copy(
         )
     total = await count_transactions(source)
     appended = await _append_missing(source, target, total, copying)
-    return await _verify(source, target, total, appended, verifying)
+    copied = await _verify(source, target, total, appended, verifying)
+    # Not before it is complete: half a copy must not pass as the ledger.
+    await target.adopt((await source.identity()).successor)
+    return copied
 
 
 async def _append_missing(source: Store, target: Store, total: int, progress: Progress) -> int:

@@ -12,6 +12,9 @@ from entitlements_server.ledger.values import Kind, Status, Transaction
 _MAX_PUBLIC = 100
 """Fields with higher numbers are internal to the ledger."""
 
+_SALT = "salt"
+"""Internal, but nobody can compute the chain without it."""
+
 _FIELDS = {
     **{int(one.encode_name): one.name for one in fields(Transaction) if one.encode_name.isdigit()},
     1: "transaction_id",
@@ -26,12 +29,15 @@ _NAMES = (
     *(
         name
         for number, name in sorted(_FIELDS.items())
-        if number <= _MAX_PUBLIC and name not in _FIRST
+        if (number <= _MAX_PUBLIC or name == _SALT) and name not in _FIRST
     ),
 )
 
 COLUMNS = tuple(name.removesuffix("_us") for name in _NAMES)
-"""The columns of the audit trail, in order and named as in the contract. Amounts are tokens."""
+"""The columns of the audit trail, in order and named as in the contract. Amounts are tokens.
+
+They are all that the chain is computed from: an export can be compared with a checkpoint.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
