@@ -17,6 +17,7 @@ A call that fails never grants access: see `EntitlementError`. The stubs of the 
 | `_channel.py`, `_address.py` | the connection: retries, deadline, TLS, credentials; where it goes |
 | `_errors.py`, `_error_mapping.py` | the errors, and which one a failed call is |
 | `fastapi.py`, `_problem_details.py` | the gate, and the problem documents it answers with |
+| `testing/` | the real service in the process of a test |
 | `cli/` | the command line `entitlements` |
 | `v1/` | the generated stubs |
 """
