@@ -9,7 +9,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto docs lint contract test test-all coverage check bench faults clean
+.PHONY: help setup run proto docs lint contract test test-all coverage check dist bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,7 +17,8 @@ help: ## list the targets
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,redis,cli,fastapi,otel,example,dev]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' # the first that knows groups
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --group example --editable '.[server,redis,cli,fastapi,otel]'
 	touch $@
 
 setup: .venv/.ready ## make .venv with everything pinned
@@ -58,6 +59,12 @@ coverage: .venv/.ready ## run every test, and show which lines none of them reac
 	$(PYTEST) --cov --cov-report=term:skip-covered --cov-report=html $(ARGS)
 
 check: lint contract test-all ## what CI runs: lint, the contract, every test
+
+dist: .venv/.ready ## build the wheel and the sdist in dist/, and check them
+	rm -rf dist
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group release
+	$(BIN)/python -m hatchling build
+	$(BIN)/python -m twine check --strict dist/*
 
 bench: .venv/.ready ## measure beside servers that do nothing, and others; prints a table
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt

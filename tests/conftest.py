@@ -9,15 +9,20 @@
 CONTRIBUTING.md says which tier a new test belongs to.
 """
 
+import os
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parent
 
+# A server that is not told otherwise would open the ledger of whoever runs the tests.
+os.environ.setdefault("ENTITLEMENTS_STORE", "memory://")
+
 SLOW_FOLDERS = {
     "bench",  # starts servers and load generators
     "faults",  # breaks the service on purpose
+    "release",  # installs the package in environments by the dozen
     "process",  # starts a server for each test, and callers in other languages
 }
 

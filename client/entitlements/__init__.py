@@ -17,6 +17,8 @@ A call that fails never grants access: see `EntitlementError`. The stubs of the 
 | `_channel.py`, `_address.py` | the connection: retries, deadline, TLS, credentials; where it goes |
 | `_errors.py`, `_error_mapping.py` | the errors, and which one a failed call is |
 | `fastapi.py`, `_problem_details.py` | the gate, and the problem documents it answers with |
+| `_version.py` | the version of this release |
+| `testing/` | the real service in the process of a test |
 | `cli/` | the command line `entitlements` |
 | `v1/` | the generated stubs |
 """
@@ -52,6 +54,7 @@ from entitlements._values import (
     TransactionKind,
     TransactionStatus,
 )
+from entitlements._version import __version__
 
 __all__ = [
     "Access",
@@ -82,4 +85,5 @@ __all__ = [
     "TransactionStatus",
     "UnexpectedServiceError",
     "UnknownFeatureError",
+    "__version__",
 ]

@@ -67,6 +67,7 @@ class Gate:
         self._client = client
         self._user_id = user_id
         self._event_id = event_id
+        self._dependencies: dict[tuple[str, Callable[..., Any]], Callable[..., Any]] = {}
         # Bounded by the requests that the web server has in flight.
         self._busy: set[tuple[str, str]] = set()
 
@@ -82,10 +83,42 @@ class Gate:
         Returns:
             The dependency, for `dependencies=[...]` or `Annotated[Transaction, ...]`.
         """
+        # Scope "function": the dependency ends when the endpoint has returned, before the response
+        # is sent. Later exceptions, as of a background task, do not cause a refund.
+        return Depends(self.dependency(feature, event_id=event_id), scope="function")
+
+    async def client(self) -> AsyncEntitlementClient:
+        """Return the client, as a dependency: every dependency of this gate depends on it.
+
+        A test gives the gate the client of another service with
+        `app.dependency_overrides[gate.client] = …`.
+        """
+        return self._client
+
+    def dependency(
+        self, feature: str, *, event_id: Callable[..., Any] | None = None
+    ) -> Callable[..., Any]:
+        """Return what `gate(feature)` depends on: the same function for the same arguments.
+
+        So it is a key of `app.dependency_overrides`, for a test that needs no service at all.
+
+        Args:
+            feature: As for `gate(feature)`.
+            event_id: As for `gate(feature)`.
+        """
+        event = event_id or self._event_id
+        made = self._dependencies.get((feature, event))
+        if made is None:
+            made = self._dependencies[feature, event] = self._make(feature, event)
+        return made
+
+    def _make(self, feature: str, event_dependency: Callable[..., Any]) -> Callable[..., Any]:
         user = Depends(self._user_id)
-        event = Depends(event_id or self._event_id)
+        event = Depends(event_dependency)
+        client_of_gate = Depends(self.client)
 
         async def require(
+            client: Annotated[AsyncEntitlementClient, client_of_gate],
             user_id: Annotated[str, user],
             event_id: Annotated[str, event],
             idempotency_key: Annotated[
@@ -103,7 +136,7 @@ class Gate:
                 raise InProgressError("A request with this idempotency key is in progress.")
             self._busy.add((user_id, key))
             try:
-                async with self._client.require_tokens(
+                async with client.require_tokens(
                     user_id=user_id,
                     feature=feature,
                     event_id=event_id,
@@ -113,9 +146,7 @@ class Gate:
             finally:
                 self._busy.discard((user_id, key))
 
-        # Scope "function": the dependency ends when the endpoint has returned, before the response
-        # is sent. Later exceptions, as of a background task, do not cause a refund.
-        return Depends(require, scope="function")
+        return require
 
 
 def install(app: FastAPI) -> None:

@@ -20,11 +20,12 @@ from entitlements_server.config.callers import Caller
 from entitlements_server.config.catalogue import ReloadableCatalogue
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.settings import Settings
-from entitlements_server.engine import Engine
+from entitlements_server.engine import Engine, wall_clock_us
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation import engine_observer, tracing_of
 from entitlements_server.instrumentation.metrics import Metrics
 from entitlements_server.instrumentation.native_log import NativeLog
+from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.stores.factory import open_store
 from entitlements_server.transport.address import require_safe
 from entitlements_server.transport.factory import open_transport
@@ -96,6 +97,9 @@ async def running(
     callers: Sequence[Caller] = (),
     reread: Reread | None = None,
     native: NativeLog | None = None,
+    *,
+    built_in: Catalogue = BUILT_IN,
+    clock_us: Callable[[], int] = wall_clock_us,
 ) -> AsyncIterator[RunningServer]:
     """Serve while the block runs; then finish calls in flight and close the store.
 
@@ -104,6 +108,8 @@ async def running(
         callers: The callers; if there are none, everyone may call.
         reread: Reads the callers again, for `reload`.
         native: The log of gRPC's core, which reports failed handshakes.
+        built_in: The catalogue, unless the settings name a file.
+        clock_us: The time, microseconds since 1970 UTC.
 
     Raises:
         ConfigurationError: A setting cannot be used: an address, a file, the store, an extra.
@@ -112,7 +118,7 @@ async def running(
     if not settings.insecure:
         require_safe(settings.listen, tls=files is not None, callers=bool(callers))
     certificate = ReloadableCertificate(files) if files is not None else None
-    catalogue = ReloadableCatalogue(settings.catalogue)
+    catalogue = ReloadableCatalogue(settings.catalogue, built_in)
     metrics = Metrics() if settings.metrics_listen else None
     async with AsyncExitStack() as stack:
         tracing = tracing_of(settings.trace_to)
@@ -124,13 +130,14 @@ async def running(
             store,
             catalogue,
             max_queued=settings.max_queued,
+            clock_us=clock_us,
             observer=engine_observer(metrics, tracing),
         )
         auth = Auth(callers, rate=settings.rate, burst=settings.burst)
         health = Health(("", SERVICE))
         dispatcher = Dispatcher(
             {
-                **service_routes(Servicer(store, catalogue)),
+                **service_routes(Servicer(store, catalogue, clock_us)),
                 **health.routes(),
                 **reflection_routes((SERVICE, HEALTH), settings.reflection),
             },

@@ -39,6 +39,11 @@ MIN_BUSY_GROUP = 64
 """Commands that begin a group at once, however busy the event loop is."""
 
 
+def wall_clock_us() -> int:
+    """Return the time of this machine, microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
 class Observer(Protocol):
     """Watches groups. It is called on the event loop and must be quick."""
 
@@ -96,7 +101,7 @@ class Engine:
         catalogue: Callable[[], Catalogue],
         *,
         max_queued: int = 4096,
-        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        clock_us: Callable[[], int] = wall_clock_us,
         observer: Observer | None = None,
     ) -> None:
         self._store = store

@@ -1,5 +1,6 @@
 """The command line, as a program against a real service."""
 
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+import entitlements
 from entitlements.cli import main
 from support.programs import command
 from support.server_process import ServerProcess
@@ -148,3 +150,64 @@ def test_a_token_is_taken_from_the_environment_and_never_shown(run: Run) -> None
     assert refused.returncode == 2
     assert "must not be sent to 10.0.0.1:1 in plain text" in refused.stderr
     assert "s3cret" not in refused.stderr + run("--help", ENTITLEMENTS_TOKEN="s3cret").stdout
+
+
+def test_a_history_is_cut_by_time(run: Run, user: str) -> None:
+    """From `--since` on, and before `--until`: half open, so that days can be put side by side."""
+    for amount in ("1", "2", "3"):
+        run("top-up", user, amount)
+    listed = json.loads(run("history", user, "--json").stdout)
+    newest, middle, oldest = (each["create_time"] for each in listed)
+
+    def amounts(*words: str) -> list[int]:
+        found = json.loads(run("history", user, "--json", *words).stdout)
+        return [each["amount"] for each in found]
+
+    assert amounts("--since", middle) == [3, 2]
+    assert amounts("--until", middle) == [1]
+    assert amounts("--since", oldest, "--until", newest) == [2, 1]
+    assert amounts("--since", "2999-01-01") == []
+    assert amounts("--until", "2001-01-01T00:00Z") == []
+    wrong = run("history", user, "--since", "yesterday")
+    assert wrong.returncode == 2
+    assert "2026-01-31T12:00Z" in wrong.stderr
+
+
+def test_a_refund_names_its_charge_and_a_transaction_is_shown_whole(run: Run, user: str) -> None:
+    """In a column that is there only if there are refunds."""
+    run("top-up", user, "5")
+    charge = json.loads(run("consume", user, "full_distribution", "--json").stdout)
+    assert "refund of" not in run("history", user).stdout
+    run("refund", user, charge["transaction_id"], "--reason", "[red]late")
+    history = run("history", user).stdout
+    assert "refund of" in history
+    assert history.count(charge["transaction_id"]) == 2
+    shown = run("transaction", user, charge["transaction_id"]).stdout
+    assert "catalogue version" in shown
+    assert "full_distribution" in shown
+    assert json.loads(run("transaction", user, charge["transaction_id"], "--json").stdout) == charge
+    assert run("transaction", user, "3-nope").returncode == 2
+
+
+def test_json_may_stand_before_the_command(run: Run, user: str) -> None:
+    """It means the same as after it."""
+    before = run("--json", "check", user, "full_distribution")
+    after = run("check", user, "full_distribution", "--json")
+    assert (before.returncode, before.stdout) == (after.returncode, after.stdout)
+    assert json.loads(before.stdout)[0]["required"] == 2
+
+
+def test_the_version_is_that_of_the_package(run: Run) -> None:
+    """Without a service."""
+    nowhere = {"ENTITLEMENTS_ADDRESS": "127.0.0.1:1"}
+    assert run("--version", **nowhere).stdout == f"entitlements {entitlements.__version__}\n"
+    assert entitlements.__version__ == importlib.metadata.version("entitlements")
+
+
+def test_a_shell_completes_commands_and_options(run: Run) -> None:
+    """`entitlements --install-completion` sets it up; the shell then asks like this."""
+    asked = {"_ENTITLEMENTS_COMPLETE": "complete_bash", "COMP_CWORD": "1"}
+    assert run("his", COMP_WORDS="entitlements his", **asked).stdout.split() == ["history"]
+    asked["COMP_CWORD"] = "2"
+    words = "entitlements history --si"
+    assert run(COMP_WORDS=words, **asked).stdout.split() == ["--since"]

@@ -297,3 +297,45 @@ def test_a_gate_depends_on_what_its_user_says() -> None:
 
     # With a service that is not there, a call would have been a 500 here.
     assert asyncio.run(ask()) == 404
+
+
+def test_the_dependencies_of_a_gate_are_keys_for_overrides() -> None:
+    """The same feature and event are one dependency, and all of a gate depend on one client."""
+    gate = Gate(AsyncEntitlementClient("127.0.0.1:1"), user_id=current_user)
+    paid = gate.dependency("full_distribution")
+    assert gate("full_distribution").dependency is paid
+    assert gate.dependency("full_distribution", event_id=event_of_path) is not paid
+    assert gate.dependency("headline_pick") is not paid
+    app = FastAPI()
+
+    @app.get("/full", dependencies=[gate("full_distribution")])
+    async def full() -> str:
+        return "open"
+
+    app.dependency_overrides = {paid: lambda: None}
+    ask = asyncio.run(answer_of(app, "/full"))
+    assert (ask.status_code, ask.json()) == (200, "open")
+
+
+async def test_another_client_can_be_given_to_a_gate(
+    aio_client: AsyncEntitlementClient, user: str
+) -> None:
+    """As a test does that has a service of its own."""
+    gate = Gate(AsyncEntitlementClient("127.0.0.1:1", deadline_s=0.1), user_id=current_user)
+    app = FastAPI()
+    install(app)
+
+    @app.get("/full")
+    async def full(paid: Annotated[Transaction, gate("full_distribution")]) -> int:
+        return paid.balance_after
+
+    app.dependency_overrides[gate.client] = lambda: aio_client
+    await aio_client.top_up(user, 3)
+    assert (await answer_of(app, "/full", user)).json() == 1
+    app.dependency_overrides.clear()
+    assert (await answer_of(app, "/full", user)).status_code == 503
+
+
+async def answer_of(app: FastAPI, path: str, user: str = "ada") -> httpx.Response:
+    async with http_to(app, user) as http:
+        return await http.get(path)

@@ -62,7 +62,12 @@ def test_the_client_works_without_any_extra(binaries: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "extra"),
-    [(["entitlements"], "cli"), (["python", "-c", "import entitlements.fastapi"], "fastapi")],
+    [
+        (["entitlements"], "cli"),
+        (["entitlements-server"], "server"),
+        (["python", "-c", "import entitlements.fastapi"], "fastapi"),
+        (["python", "-c", "import entitlements.testing"], "server"),
+    ],
 )
 def test_a_missing_extra_says_what_to_install(binaries: Path, words: list[str], extra: str) -> None:
     """In one line."""

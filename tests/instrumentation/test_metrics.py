@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import platform
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ import grpc
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from entitlements import __version__
 from entitlements_server import app
 from entitlements_server.app import RunningServer, running
 from entitlements_server.config.settings import Settings
@@ -75,6 +77,18 @@ async def test_it_counts_what_happens_to_the_ledger(server: RunningServer) -> No
     assert found["entitlements_queue_depth"] == 0
     assert found["entitlements_calls_in_flight"] == 0
     assert found["entitlements_store_up"] == 1
+
+
+async def test_it_says_which_build_it_is(server: RunningServer) -> None:
+    """So that a change of behaviour can be laid beside a change of version."""
+    builds = [labels for name, labels in await samples(server) if name.endswith("build_info")]
+    assert [dict(labels) for labels in builds if "grpcio" in dict(labels)] == [
+        {
+            "version": __version__,
+            "python": platform.python_version(),
+            "grpcio": grpc.__version__,
+        }
+    ]
 
 
 async def test_labels_hold_features_of_the_catalogue_and_methods_of_the_server_only(

@@ -3,6 +3,7 @@
 | module | contents |
 |---|---|
 | `_app.py` | the commands |
+| `_options.py` | options that the server's command line has, too |
 | `_session.py` | from options to a client, and from errors to an exit status |
 | `_show.py` | tables and sentences for people, JSON for programs |
 """
@@ -24,4 +25,4 @@ def main() -> None:
             "Install entitlements with the extra 'cli'.\n"
         )
         sys.exit(2)
-    app()
+    app(prog_name="entitlements")

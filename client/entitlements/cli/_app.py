@@ -1,6 +1,7 @@
 """The commands. Each makes one call of the API."""
 
-from itertools import islice
+from datetime import datetime
+from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,7 @@ import typer
 from entitlements import TransactionKind, TransactionStatus
 from entitlements._channel import DEFAULT_DEADLINE_S
 from entitlements.cli import _show
+from entitlements.cli._options import Json, Version, json_for_command, parse_time
 from entitlements.cli._session import DENIED, Options, session
 
 _MAX_PAGE = 1000
@@ -16,14 +18,12 @@ _MAX_PAGE = 1000
 app = typer.Typer(
     name="entitlements",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     help="Tokens buy depth of analysis. Check access, charge, refund and top up. "
     "Exit status: 0 done, 1 denied, 2 failed.",
 )
 
 User = Annotated[str, typer.Argument(metavar="USER_ID", help="The user.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Reason = Annotated[str, typer.Option(help="Why, for the history.")]
 Key = Annotated[
     str | None,
@@ -78,8 +78,11 @@ def connect(
             "--deadline", metavar="SECONDS", help="Longest time for a call, retries included."
         ),
     ] = DEFAULT_DEADLINE_S,
+    as_json: Json = False,
+    version: Version = False,  # noqa: ARG001  # its callback has done it
 ) -> None:
     """Keep the options for the command that follows."""
+    json_for_command(context, as_json=as_json)
     context.obj = Options(
         address=address,
         token=token,
@@ -204,10 +207,18 @@ def history(
         Literal["SUCCESS", "DENIED"] | None,
         typer.Option(case_sensitive=False, help="Only of this status."),
     ] = None,
+    since: Annotated[
+        datetime | None,
+        typer.Option(parser=parse_time, metavar="TIME", help="Only from this time on."),
+    ] = None,
+    until: Annotated[
+        datetime | None,
+        typer.Option(parser=parse_time, metavar="TIME", help="Only before this time."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, help="Most transactions to show.")] = 50,
     as_json: Json = False,
 ) -> None:
-    """Show the transactions of a user, newest first."""
+    """Show the transactions of a user, newest first. Times: 2026-01-31 or 2026-01-31T12:00Z."""
     with session(context, as_json=as_json) as client:
         transactions = client.list_transactions(
             user_id,
@@ -216,7 +227,25 @@ def history(
             status=TransactionStatus(status) if status else None,
             page_size=min(limit, _MAX_PAGE),
         )
+        # Newest first, and no transaction is older than the one before it.
+        if until:
+            transactions = dropwhile(lambda each: each.create_time >= until, transactions)
+        if since:
+            transactions = takewhile(lambda each: each.create_time >= since, transactions)
         _show.history(user_id, list(islice(transactions, limit)), as_json=as_json)
+
+
+@app.command()
+def transaction(
+    context: typer.Context,
+    user_id: User,
+    transaction_id: Annotated[str, typer.Argument(metavar="TRANSACTION_ID", help="Its id.")],
+    *,
+    as_json: Json = False,
+) -> None:
+    """Show one transaction, with everything that is known of it."""
+    with session(context, as_json=as_json) as client:
+        _show.details(client.get_transaction(user_id, transaction_id), as_json=as_json)
 
 
 @app.command()

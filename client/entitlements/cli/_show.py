@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from datetime import datetime
 from typing import Any
@@ -100,6 +100,8 @@ def history(user_id: str, found: Sequence[Transaction], *, as_json: bool) -> Non
             each.feature,
             each.event_id or each.reason,
             each.transaction_id,
+            each.refunded_transaction_id,
+            each.caller,
         )
         for each in found
     ]
@@ -115,9 +117,23 @@ def history(user_id: str, found: Sequence[Transaction], *, as_json: bool) -> Non
             "feature",
             "event/reason",
             "transaction",
+            "refund of",
+            "caller",
         ],
         rows,
+        optional=("refund of", "caller"),
     )
+
+
+def details(found: Transaction, *, as_json: bool) -> None:
+    """Print one transaction, a line for each field that has a value."""
+    if as_json:
+        _json(asdict(found))
+        return
+    values = asdict(found) | {"create_time": _time(found.create_time)}
+    del values["replayed"]  # It belongs to the response to a write.
+    rows = [(name.replace("_", " "), str(value)) for name, value in values.items() if value != ""]
+    _table(None, ("field", "value"), rows)
 
 
 def features(found: Sequence[Feature], *, as_json: bool) -> None:
@@ -137,15 +153,26 @@ def _json(value: Any) -> None:
     sys.stdout.write("\n")
 
 
-def _table(title: str | None, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    table = Table(title=title, title_justify="left")
+def _table(
+    title: str | None,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    optional: Collection[str] = (),
+) -> None:
+    """Print a table. An optional column is left out if no row has a value in it."""
     listed = list(rows)
-    for index, column in enumerate(columns):
+    shown = [
+        index
+        for index, column in enumerate(columns)
+        if column not in optional or any(row[index] for row in listed)
+    ]
+    table = Table(title=title, title_justify="left")
+    for index in shown:
         number = all(isinstance(row[index], int) for row in listed)
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(columns[index], justify="right" if number else "left", overflow="fold")
     for row in listed:
         # As Text, so that square brackets in an id are not read as a style.
-        table.add_row(*(Text(str(value)) for value in row))
+        table.add_row(*(Text(str(row[index])) for index in shown))
     _console().print(table)
 
 

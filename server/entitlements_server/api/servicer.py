@@ -4,7 +4,6 @@ They run on the transport's thread and never block: longer work is returned as a
 see `route.Result`.
 """
 
-import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
@@ -21,7 +20,7 @@ from entitlements_server.api.translate import (
     put_access,
     put_transaction,
 )
-from entitlements_server.engine import MAX_GROUP
+from entitlements_server.engine import MAX_GROUP, wall_clock_us
 from entitlements_server.ledger.catalogue import Catalogue, Feature, access
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
 from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
@@ -51,7 +50,7 @@ class Servicer:
         self,
         store: Store,
         catalogue: Callable[[], Catalogue],
-        clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
+        clock_us: Callable[[], int] = wall_clock_us,
     ) -> None:
         self._store = store
         self._catalogue = catalogue

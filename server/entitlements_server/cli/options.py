@@ -54,7 +54,8 @@ def with_settings(*names: str, logs: bool = False) -> Callable[[Taker], Taker]:
 
 def _option(name: str) -> Any:
     field = Settings.model_fields[name]
-    default = "" if field.default is None else f" Default: {field.default}."
+    value = field.get_default(call_default_factory=True)
+    default = "" if value is None else f" Default: {value}."
     is_switch = field.annotation is bool
     option = typer.Option(
         f"{flag_of(name)}/--no-{flag_of(name)[2:]}" if is_switch else flag_of(name),

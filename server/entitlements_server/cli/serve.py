@@ -13,12 +13,13 @@ from entitlements_server.api.routes import SERVICE
 from entitlements_server.app import running
 from entitlements_server.cli.options import with_settings
 from entitlements_server.config.callers import Caller
+from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.settings import Settings
 from entitlements_server.config.sources import Configuration
 from entitlements_server.gc_tuning import tune_gc
 from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.instrumentation.native_log import NativeLog, native_log
-from entitlements_server.stores.urls import masked, secrets_of
+from entitlements_server.stores.urls import masked, scheme_of, secrets_of, sqlite_file
 
 log = structlog.get_logger()
 
@@ -36,6 +37,8 @@ def serve(configuration: Configuration) -> None:
         configure_logs(settings.log_format, settings.log_level, secrets_of(settings.store))
         for warning in configuration.warnings:
             log.warning(warning)
+        if configuration.sources["store"] == "default":
+            _make_folder(settings.store)
         tune_gc()
         # Cheaper than asyncio's own loop: docs/performance.md.
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -56,7 +59,7 @@ async def _serve(configuration: Configuration, native: NativeLog) -> None:
         settings, configuration.callers, reread if configuration.file else None, native
     ) as server:
         loop.add_signal_handler(signal.SIGHUP, server.reload)
-        lines = [f"Listening on {server.address}", f"Ledger in {masked(settings.store)}"]
+        lines = [f"Listening on {server.address}", f"Ledger in {_ledger(configuration)}"]
         lines.append(f"Catalogue version {server.catalogue().version}")
         if server.metrics_address:
             lines.append(f"Metrics on http://{server.metrics_address}/metrics")
@@ -66,6 +69,29 @@ async def _serve(configuration: Configuration, native: NativeLog) -> None:
         await stop.wait()
         typer.echo("Stopping: finishing the calls in flight.")
     typer.echo("Stopped.")
+
+
+def _ledger(configuration: Configuration) -> str:
+    """Return where the ledger is, with what may surprise about it."""
+    store = configuration.settings.store
+    if scheme_of(store) == "memory":
+        return f"{store}, lost when this server stops"
+    if configuration.sources["store"] == "default":
+        return f"{store}, the default: --store puts it elsewhere"
+    return masked(store)
+
+
+def _make_folder(store: str) -> None:
+    """Make the folder of the default ledger, for this account alone."""
+    file = sqlite_file(store)
+    assert file is not None
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The folder {file.parent} for the ledger cannot be made ({error.strerror}): say with"
+            " --store where the ledger is."
+        ) from error
 
 
 def _callers_again(started: Configuration) -> Sequence[Caller]:

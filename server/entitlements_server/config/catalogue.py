@@ -62,15 +62,16 @@ class ReloadableCatalogue:
     """The catalogue that prices come from, and how it is replaced while serving.
 
     Args:
-        path: The file to read it from; None: the catalogue that ships.
+        path: The file to read it from, if there is one.
+        built_in: The catalogue without a file.
 
     Raises:
         CatalogueFileError: The file is no catalogue.
     """
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, built_in: Catalogue = BUILT_IN) -> None:
         self._path = path
-        self._current = read_catalogue(path) if path else BUILT_IN
+        self._current = read_catalogue(path) if path else built_in
 
     def __call__(self) -> Catalogue:
         """Return the catalogue in force."""

@@ -1,8 +1,10 @@
 """Every setting of the server, with its default and its bounds."""
 
+import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,6 +26,18 @@ def _address(value: str) -> str:
     if int(port) > 65535:  # noqa: PLR2004  # the highest port
         raise ValueError("the port must be 0 to 65535")
     return value
+
+
+def default_store() -> str:
+    """Return the URL of the ledger that is used if no other is configured: a file of this account's.
+
+    It is where the XDG Base Directory Specification puts the data of programs.
+    """
+    data = os.environ.get("XDG_DATA_HOME", "")
+    if not Path(data).is_absolute():
+        # Unlike Path.home this never fails: an account without a home gets a URL that is refused.
+        data = os.path.expanduser("~/.local/share")  # noqa: PTH111
+    return f"sqlite://{quote(data)}/entitlements/ledger.sqlite"
 
 
 Address = Annotated[str, AfterValidator(_address)]
@@ -49,9 +63,9 @@ class Settings(BaseSettings):
         "127.0.0.1:50051", description="Where to listen, as HOST:PORT. Port 0 takes a free one."
     )
     store: str = Field(
-        "memory://",
+        default_factory=default_store,
         description="Where the ledger is: sqlite:///absolute/path, redis://host:port,"
-        " redis+cluster://host:port,host:port or memory://.",
+        " redis+cluster://host:port,host:port, or memory:// (lost when the server stops).",
     )
     catalogue: Path | None = Field(
         None, description="A TOML file of features and prices. Default: the catalogue that ships."

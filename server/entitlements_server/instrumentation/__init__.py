@@ -9,9 +9,9 @@
 """
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
+from entitlements import __version__
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.engine import Observer
 from entitlements_server.instrumentation.metrics import Metrics
@@ -52,7 +52,7 @@ def tracing_of(receiver: str | None) -> "Tracing | None":
         raise ConfigurationError(
             "Traces need the extra otel: pip install 'entitlements[server,otel]'."
         ) from error
-    return Tracing.to_receiver(receiver, version("entitlements"))
+    return Tracing.to_receiver(receiver, __version__)
 
 
 def engine_observer(metrics: Metrics | None, tracing: "Tracing | None") -> Observer | None:

@@ -3,10 +3,12 @@
 Label values are bounded: the methods of the server and the features of its catalogue.
 """
 
+import platform
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 
+import grpc
 from prometheus_client import (
     CollectorRegistry,
     Counter,
@@ -19,6 +21,7 @@ from prometheus_client import (
     start_http_server,
 )
 
+from entitlements import __version__
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.durations import Durations
 from entitlements_server.instrumentation.interface import SHED_CAUSES
@@ -110,6 +113,12 @@ class Metrics:
         self._store_up = Gauge(
             "entitlements_store_up", "1 if the store can be reached.", registry=self.registry
         )
+        Gauge(
+            "entitlements_build_info",
+            "1, with the versions of this release, of Python and of gRPC as labels.",
+            ("version", "python", "grpcio"),
+            registry=self.registry,
+        ).labels(__version__, platform.python_version(), grpc.__version__).set(1)
         self._certificate_expiry = Gauge(
             "entitlements_certificate_expiry_timestamp_seconds",
             "Expiry of the TLS certificate in use, seconds since 1970 UTC; 0 without TLS.",

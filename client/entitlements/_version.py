@@ -1,0 +1,3 @@
+"""The version of this release: the one place that has it."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,1 @@
+"""An API with a paid endpoint, and its tests."""
