@@ -155,6 +155,18 @@ def test_a_service_that_is_not_there_grants_nothing(gate: str, unused_tcp_port: 
         getattr(client, gate)(user_id="ada", feature=FULL)
 
 
+@pytest.mark.parametrize("deadline_s", [0.5, 3])
+def test_the_error_has_the_last_reason_even_if_the_deadline_is_short(
+    deadline_s: float, unused_tcp_port: int
+) -> None:
+    """A service that is not there is not a slow one."""
+    with (
+        EntitlementClient(f"127.0.0.1:{unused_tcp_port}", deadline_s=deadline_s) as client,
+        pytest.raises(ServiceUnavailableError, match=r"cannot be reached .*Connection refused"),
+    ):
+        client.check_access("ada", FULL)
+
+
 async def test_the_asyncio_client_grants_nothing_either(unused_tcp_port: int) -> None:
     """And its error has the key under which the charge may be settled."""
     async with AsyncEntitlementClient(f"127.0.0.1:{unused_tcp_port}", deadline_s=0.5) as client:

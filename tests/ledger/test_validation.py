@@ -96,7 +96,7 @@ def test_a_reason_holds_nothing_that_harms_who_reads_it(letter: str) -> None:
         " the data came late ",
         "Remboursé\u00a0: 20\u202f€",
         "見直し\u3000返金",
-        "می\u200cخواهم",
+        "می\u200cخواهم",  # noqa: RUF001  # Persian
         "\u200eabc\u200f",
         "👩\u200d🚀❤\ufe0f",
         *SPACES,
