@@ -64,7 +64,7 @@ async def test_both_versions_list_the_services_and_describe_them(path: str) -> N
 async def test_both_versions_are_for_the_same_people(
     path: str, who: str, stranger: str, reader: str
 ) -> None:
-    settings = Settings(listen="127.0.0.1:0", reflection=who)  # type: ignore[arg-type]
+    settings = Settings(listen="127.0.0.1:0", reflection=who)
     async with (
         running(settings, CALLERS) as server,
         grpc.aio.insecure_channel(server.address) as channel,

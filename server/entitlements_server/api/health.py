@@ -53,7 +53,7 @@ class Health:
     @property
     def serving(self) -> bool:
         """Whether the server is SERVING as a whole."""
-        return self._statuses[""] == _SERVING
+        return bool(self._statuses[""] == _SERVING)
 
     def set(self, *, serving: bool) -> None:
         """Set whether the server is serving."""

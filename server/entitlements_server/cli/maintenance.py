@@ -53,9 +53,7 @@ def backup(
 ) -> None:
     """Copy a SQLite ledger to FILE, consistently, while a server may be writing to it."""
     if _is_standard_output(file):
-        raise ConfigurationError(
-            "A backup cannot go to standard output: name a file."
-        )
+        raise ConfigurationError("A backup cannot go to standard output: name a file.")
     url = configuration.settings.store
     ledger = ledger_backup(url)
     if ledger is None:
