@@ -17,9 +17,12 @@ def target(address: str | Sequence[str]) -> str:
         The target. Its addresses are called in turn.
 
     Raises:
+        TypeError: The address is neither text nor a sequence of texts.
         ValueError: The address is empty, lacks a port, or has several hosts that are not all
             IPv4 or all IPv6 addresses.
     """
+    if not isinstance(address, Sequence) or not all(isinstance(part, str) for part in address):
+        raise TypeError(f"address must be str, or a sequence of str, not {type(address).__name__}.")
     if isinstance(address, str):
         if address.startswith(_SCHEMES):
             return address

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -32,9 +33,10 @@ T = TypeVar("T")
 
 
 class AsyncEntitlementClient:
-    """A client of the entitlement service for asyncio. Share one among the tasks of an event loop.
+    """A client of the entitlement service for asyncio. Share one among the tasks of a program.
 
-    It may be built before there is an event loop. It belongs to the event loop of its first call.
+    It may be built before there is an event loop. A call uses the event loop that it is made on; each
+    event loop has connections of its own.
 
     Every method that calls the service may raise `EntitlementError`; an error never means that
     access was granted. A write without an idempotency key gets one, so a retried charge is one
@@ -62,7 +64,7 @@ class AsyncEntitlementClient:
         deadline_s: float = _channel.DEFAULT_DEADLINE_S,
         batching: bool = False,
     ) -> None:
-        connection = _channel.Connection.to(address, tls, token)
+        connection = _channel.Connection.to(address, tls, token, deadline_s)
         self._init(connection.target, token, deadline_s, batching=batching)
         self._connection: _channel.Connection | None = connection
 
@@ -78,7 +80,8 @@ class AsyncEntitlementClient:
         """Use a channel of your own, with its options and interceptors.
 
         Args:
-            channel: The channel. `close` does not close it.
+            channel: The channel. `close` does not close it. It works on its own event loop only, and
+                so does the client.
             token: As for the constructor, but sent over any channel.
             deadline_s: As for the constructor.
             batching: As for the constructor.
@@ -92,19 +95,17 @@ class AsyncEntitlementClient:
         self = cls.__new__(cls)
         self._init("a channel", token, deadline_s, batching=batching)
         self._connection = None
-        self._channel = channel
+        self._own_channel = channel
         return self
 
     def _init(self, name: str, token: str | None, deadline_s: float, *, batching: bool) -> None:
         self._name = name
         self._metadata = _channel.metadata(token)
         self._deadline_s = _channel.checked_deadline_s(deadline_s)
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: EntitlementServiceAsyncStub | None = None
+        self._own_channel: grpc.aio.Channel | None = None
+        self._batching = batching
         self._closed = False
-        self._batcher = Batcher(self._send_batch, self._deadline_s) if batching else None
-        # The event loop keeps weak references to tasks, and a refund must outlive its caller.
-        self._refunds: set[asyncio.Task[None]] = set()
+        self._links: dict[asyncio.AbstractEventLoop, _Link] = {}
 
     async def check_access(self, user_id: str, feature: str) -> Access:
         """Check whether a user could be charged for a feature now. Writes and reserves nothing.
@@ -401,13 +402,16 @@ class AsyncEntitlementClient:
     async def close(self) -> None:
         """Wait for refunds that are under way, then close the connections. Other calls fail.
 
-        A channel that was given to `from_channel` stays open.
+        A channel that was given to `from_channel` stays open. Connections of other event loops end when
+        these do.
         """
-        if self._refunds:
-            await asyncio.wait(self._refunds)
+        link = self._links.get(asyncio.get_running_loop())
+        if link is not None and link.refunds:
+            await asyncio.wait(link.refunds)
         self._closed = True
-        if self._channel is not None and self._connection is not None:
-            await self._channel.close()
+        self._links.clear()
+        if link is not None and self._connection is not None:
+            await link.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -424,9 +428,10 @@ class AsyncEntitlementClient:
         return f"{type(self).__name__}({self._name!r})"
 
     async def _run(self, call: Call[T]) -> T:
-        send = getattr(self._connected(), call.method)
-        if self._batcher is not None and self._batcher.accepts(call):
-            return call.read(await self._batcher.consume(call))
+        link = self._linked()
+        send = getattr(link.stub, call.method)
+        if link.batcher is not None and link.batcher.accepts(call):
+            return call.read(await link.batcher.consume(call))
         try:
             response = await send(call.request, timeout=self._deadline_s, metadata=self._metadata)
         except grpc.aio.AioRpcError as error:
@@ -435,21 +440,33 @@ class AsyncEntitlementClient:
             ) from error
         return call.read(response)
 
-    async def _send_batch(self, request: BatchConsumeRequest) -> BatchConsumeResponse:
-        return await self._connected().BatchConsume(
-            request, timeout=self._deadline_s, metadata=self._metadata
-        )
-
-    def _connected(self) -> "EntitlementServiceAsyncStub":
+    def _linked(self) -> "_Link":
+        """Return what the running event loop calls with; made at its first call."""
         if self._closed:
             raise ValueError("The client is closed. Build a new one.")
-        if self._stub is None:
-            if self._channel is None:
-                # Not in the constructor: a channel belongs to the event loop that opens it.
-                assert self._connection is not None
-                self._channel = self._connection.aio_channel()
-            self._stub = EntitlementServiceStub(self._channel)
-        return self._stub
+        loop = asyncio.get_running_loop()
+        link = self._links.get(loop)
+        if link is None:
+            # Those of event loops that have ended: a test runner may make one for each request.
+            for ended in [one for one in self._links if one.is_closed()]:
+                del self._links[ended]
+            link = self._links[loop] = self._new_link()
+        return link
+
+    def _new_link(self) -> "_Link":
+        channel = self._own_channel
+        if channel is None:
+            assert self._connection is not None
+            channel = self._connection.aio_channel()
+        stub: EntitlementServiceAsyncStub = EntitlementServiceStub(channel)
+
+        async def send_batch(request: BatchConsumeRequest) -> BatchConsumeResponse:
+            return await stub.BatchConsume(
+                request, timeout=self._deadline_s, metadata=self._metadata
+            )
+
+        batcher = Batcher(send_batch, self._deadline_s) if self._batching else None
+        return _Link(channel, stub, batcher)
 
     async def _drive(self, flow: Flow[T]) -> T:
         try:
@@ -467,6 +484,27 @@ class AsyncEntitlementClient:
 
     async def _shielded(self, refund: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(refund)
-        self._refunds.add(task)
-        task.add_done_callback(self._refunds.discard)
+        # None after `close`: then the refund fails, which is logged, and there is nothing to wait for.
+        link = self._links.get(asyncio.get_running_loop())
+        if link is not None:
+            link.refunds.add(task)
+            task.add_done_callback(link.refunds.discard)
         await asyncio.shield(task)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """What one event loop calls with: a channel belongs to the event loop that opens it.
+
+    Attributes:
+        channel: The channel.
+        stub: The RPCs on it.
+        batcher: Sends charges together; None: each has its own call.
+        refunds: Those under way. The event loop keeps weak references to tasks, and a refund must
+            outlive its caller.
+    """
+
+    channel: grpc.aio.Channel
+    stub: "EntitlementServiceAsyncStub"
+    batcher: Batcher | None
+    refunds: set[asyncio.Task[None]] = field(default_factory=set)

@@ -11,7 +11,7 @@ from uuid import uuid4
 from google.protobuf.message import Message
 
 from entitlements import _error_mapping, _values
-from entitlements._errors import EntitlementError
+from entitlements._errors import EntitlementError, InvalidRequestError
 from entitlements._values import (
     Access,
     Account,
@@ -24,6 +24,7 @@ from entitlements._values import (
 from entitlements.v1 import entitlement_service_pb2 as rpc
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +57,57 @@ def new_key() -> str:
     return uuid4().hex
 
 
+def _message(kind: type[M], at: str = "", /, **fields: Any) -> M:
+    """Make a request.
+
+    Args:
+        kind: Its type.
+        at: Where it is in the arguments of the caller, as the beginning of a field's name.
+        fields: What it has.
+
+    Raises:
+        TypeError: A field is of another type.
+        InvalidRequestError: A value cannot be sent at all: a number is too large for its field, or a
+            text has a surrogate.
+    """
+    try:
+        return kind(**fields)
+    except (TypeError, ValueError):
+        # protobuf does not say which of them it was.
+        for name, value in fields.items():
+            try:
+                kind(**{name: value})
+            except TypeError:
+                raise TypeError(
+                    f"{at}{name} must be {_expected(kind, name)}, not {type(value).__name__}. "
+                    "Nothing was sent."
+                ) from None
+            except ValueError:
+                raise InvalidRequestError(
+                    f"The value of {at}{name} cannot be sent: a number is too large, or a text is "
+                    "not valid Unicode. Nothing was sent.",
+                    reason="INVALID_FIELD",
+                    metadata={"field": f"{at}{name}"},
+                ) from None
+        raise
+
+
+def _expected(kind: type[Message], name: str) -> str:
+    field = kind.DESCRIPTOR.fields_by_name[name]
+    one = "str" if field.type == field.TYPE_STRING else "int"
+    return f"a sequence of {one}" if field.is_repeated else one
+
+
 def check_access(user_id: str, feature: str) -> Call[Access]:
     """Check one feature."""
-    request = rpc.CheckAccessRequest(user_id=user_id, feature=feature)
+    request = _message(rpc.CheckAccessRequest, user_id=user_id, feature=feature)
     return Call("CheckAccess", request, lambda response: _values.access(response.access))
 
 
 def batch_check_access(user_id: str, features: Iterable[str]) -> Call[tuple[Access, ...]]:
     """Check several features. None: the whole catalogue."""
-    request = rpc.BatchCheckAccessRequest(user_id=user_id, features=features)
+    named = tuple(features) if isinstance(features, Iterable) else features
+    request = _message(rpc.BatchCheckAccessRequest, user_id=user_id, features=named)
     return Call("BatchCheckAccess", request, lambda r: tuple(map(_values.access, r.access)))
 
 
@@ -79,7 +122,10 @@ def batch_consume(
 ) -> Call[list[Transaction | EntitlementError]]:
     """Charge several times, each on its own."""
     keys = [request.idempotency_key or new_key() for request in requests]
-    messages = map(_consume_message, requests, keys)
+    messages = [
+        _consume_message(request, key, f"requests[{index}].")
+        for index, (request, key) in enumerate(zip(requests, keys, strict=True))
+    ]
 
     def read(response: rpc.BatchConsumeResponse) -> list[Transaction | EntitlementError]:
         return [
@@ -97,7 +143,8 @@ def refund(
 ) -> Call[Transaction]:
     """Refund a charge. Amount 0: all that remains."""
     key = idempotency_key or new_key()
-    request = rpc.RefundRequest(
+    request = _message(
+        rpc.RefundRequest,
         user_id=user_id,
         transaction_id=transaction_id,
         amount=amount,
@@ -113,8 +160,13 @@ def probe_remaining(charge: Transaction) -> Call[Transaction]:
     The service always rejects this, records nothing, and reports what remains: an exact answer in
     one short call. Without it, the whole history would have to be read.
     """
-    request = rpc.RefundRequest(
-        user_id=charge.user_id, transaction_id=charge.transaction_id, amount=charge.cost + 1
+    request = _message(
+        rpc.RefundRequest,
+        user_id=charge.user_id,
+        transaction_id=charge.transaction_id,
+        amount=charge.cost + 1,
+        # A service may require one. What is rejected binds none.
+        idempotency_key=new_key(),
     )
     return Call("Refund", request, _values.written)
 
@@ -124,7 +176,9 @@ def top_up(
 ) -> Call[Transaction]:
     """Add tokens."""
     key = idempotency_key or new_key()
-    request = rpc.TopUpRequest(user_id=user_id, amount=amount, reason=reason, idempotency_key=key)
+    request = _message(
+        rpc.TopUpRequest, user_id=user_id, amount=amount, reason=reason, idempotency_key=key
+    )
     return Call("TopUp", request, _values.written, key)
 
 
@@ -133,20 +187,20 @@ def set_balance(
 ) -> Call[Transaction]:
     """Set the balance."""
     key = idempotency_key or new_key()
-    request = rpc.SetBalanceRequest(
-        user_id=user_id, balance=balance, reason=reason, idempotency_key=key
+    request = _message(
+        rpc.SetBalanceRequest, user_id=user_id, balance=balance, reason=reason, idempotency_key=key
     )
     return Call("SetBalance", request, _values.written, key)
 
 
 def get_account(user_id: str) -> Call[Account]:
     """Read an account."""
-    return Call("GetAccount", rpc.GetAccountRequest(user_id=user_id), _values.account)
+    return Call("GetAccount", _message(rpc.GetAccountRequest, user_id=user_id), _values.account)
 
 
 def get_transaction(user_id: str, transaction_id: str) -> Call[Transaction]:
     """Read one transaction."""
-    request = rpc.GetTransactionRequest(user_id=user_id, transaction_id=transaction_id)
+    request = _message(rpc.GetTransactionRequest, user_id=user_id, transaction_id=transaction_id)
     return Call("GetTransaction", request, _values.transaction)
 
 
@@ -170,7 +224,8 @@ class History:
             raise ValueError(
                 "The kind or status UNKNOWN cannot be a filter. Leave the filter out to read all."
             )
-        request = rpc.ListTransactionsRequest(
+        request = _message(
+            rpc.ListTransactionsRequest,
             user_id=self.user_id,
             page_size=self.page_size,
             page_token=token,
@@ -188,8 +243,10 @@ def list_features() -> Call[tuple[Feature, ...]]:
     )
 
 
-def _consume_message(request: ConsumeRequest, key: str) -> rpc.ConsumeRequest:
-    return rpc.ConsumeRequest(
+def _consume_message(request: ConsumeRequest, key: str, at: str = "") -> rpc.ConsumeRequest:
+    return _message(
+        rpc.ConsumeRequest,
+        at,
         user_id=request.user_id,
         feature=request.feature,
         event_id=request.event_id,

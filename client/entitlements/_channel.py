@@ -4,7 +4,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import grpc
@@ -23,15 +22,28 @@ _SERVICE = "entitlements.v1.EntitlementService"
 # plus or minus a fifth) add up to about five seconds, enough to restart a service. Five attempts are
 # also the most that gRPC makes. wait_for_ready is off: with it, a service that is down would look like
 # a slow one until the deadline, and the error would not say why it cannot be reached.
-SERVICE_CONFIG: Mapping[str, Any] = MappingProxyType(
-    {
+_FIRST_PAUSE_S = 0.2
+_PAUSES = tuple(2.5**number for number in range(4))
+_LONGEST_PAUSES_S = 1.2 * _FIRST_PAUSE_S * sum(_PAUSES)
+
+
+def service_config(deadline_s: float, *, several: bool = False) -> Mapping[str, Any]:
+    """Return how calls are balanced and retried, as gRPC's service config.
+
+    Args:
+        deadline_s: The longest time for a call. If the pauses would not fit into it they are shorter,
+            so that the last attempt ends in time and the error has its reason.
+        several: Whether there may be several servers.
+    """
+    first_s = _FIRST_PAUSE_S * min(1, 0.9 * deadline_s / _LONGEST_PAUSES_S)
+    config: dict[str, Any] = {
         "loadBalancingConfig": [{"round_robin": {}}],
         "methodConfig": [
             {
                 "name": [{"service": _SERVICE}],
                 "retryPolicy": {
-                    "maxAttempts": 5,
-                    "initialBackoff": "0.2s",
+                    "maxAttempts": len(_PAUSES) + 1,
+                    "initialBackoff": f"{first_s:.9f}s",
                     "maxBackoff": "5s",
                     "backoffMultiplier": 2.5,
                     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
@@ -39,15 +51,13 @@ SERVICE_CONFIG: Mapping[str, Any] = MappingProxyType(
             }
         ],
     }
-)
-"""How calls are balanced and retried, as gRPC's service config."""
+    if several:
+        # With this, gRPC keeps a Health/Watch open to each server and calls only servers that are
+        # SERVING. A server without that service counts as healthy. A single server is not watched: its
+        # own error says more than "backend unhealthy".
+        config["healthCheckConfig"] = {"serviceName": _SERVICE}
+    return config
 
-# With this, gRPC keeps a Health/Watch open to each server and calls only servers that are SERVING. A
-# server without that service counts as healthy. A single server is not watched: its own error says
-# more than "backend unhealthy".
-_HEALTH_CHECKED: Mapping[str, Any] = MappingProxyType(
-    {**SERVICE_CONFIG, "healthCheckConfig": {"serviceName": _SERVICE}}
-)
 
 # gRPC ignores names that it does not know. tests/client/test_dead_peers.py shows what these do.
 _OPTIONS: tuple[tuple[str, Any], ...] = (
@@ -114,14 +124,22 @@ class Connection:
 
     target: str
     tls: Tls | None
+    deadline_s: float
 
     @classmethod
-    def to(cls, address: str | Sequence[str], tls: Tls | None, token: str | None) -> "Connection":
+    def to(
+        cls,
+        address: str | Sequence[str],
+        tls: Tls | None,
+        token: str | None,
+        deadline_s: float,
+    ) -> "Connection":
         """Check the arguments of a client.
 
         Raises:
-            ValueError: The address is not valid, or the token would be sent over a network in
-                plain text.
+            TypeError: An argument is of another type.
+            ValueError: The address or the deadline is not valid, or the token would be sent over a
+                network in plain text.
         """
         to = target(address)
         if token is not None and tls is None and not is_local(to):
@@ -130,7 +148,7 @@ class Connection:
                 "something else encrypts the connection, build the channel yourself and use "
                 "from_channel."
             )
-        return cls(to, tls)
+        return cls(to, tls, checked_deadline_s(deadline_s))
 
     def channel(self) -> grpc.Channel:
         """Open a channel for blocking calls. It connects at the first call."""
@@ -145,8 +163,8 @@ class Connection:
         return grpc.aio.secure_channel(self.target, self.tls.credentials(), self._options())
 
     def _options(self) -> tuple[tuple[str, Any], ...]:
-        config = _HEALTH_CHECKED if may_be_several(self.target) else SERVICE_CONFIG
-        options = (("grpc.service_config", json.dumps(dict(config))), *_OPTIONS)
+        config = service_config(self.deadline_s, several=may_be_several(self.target))
+        options = (("grpc.service_config", json.dumps(config)), *_OPTIONS)
         if self.tls is None or self.tls.server_name is None:
             return options
         name = self.tls.server_name
@@ -161,10 +179,13 @@ def metadata(token: str | None) -> tuple[tuple[str, str], ...]:
     """Make the headers of each call. The token goes nowhere else.
 
     Raises:
+        TypeError: The token is no text.
         ValueError: The token is empty or not allowed in a header.
     """
     if token is None:
         return ()
+    if not isinstance(token, str):
+        raise TypeError(f"The token must be str, not {type(token).__name__}.")
     if not token or not token.isascii() or not token.isprintable() or " " in token:
         # The token itself is a secret and stays out of the message.
         raise ValueError("The token must be printable ASCII without spaces, and not empty.")
@@ -175,8 +196,13 @@ def checked_deadline_s(seconds: float) -> float:
     """Check the deadline. There always is one: every call must end.
 
     Raises:
+        TypeError: It is no number.
         ValueError: It is not a positive, finite number of seconds.
     """
+    if not isinstance(seconds, (int, float)):
+        raise TypeError(
+            f"deadline_s must be a number of seconds (float), not {type(seconds).__name__}."
+        )
     if not 0 < seconds < float("inf"):
         raise ValueError(f"deadline_s must be a positive number of seconds, not {seconds}.")
     return seconds

@@ -96,8 +96,8 @@ def _invalid(error: Any) -> Problem:
         HTTPStatus.BAD_REQUEST,
         "invalid-field",
         "A value is not valid",
-        "Ids and the Idempotency-Key are printable text without spaces. Ids have at most 128 "
-        "bytes, the key at most 255.",
+        "Ids and the Idempotency-Key are text without spaces or invisible characters. Ids have at "
+        "most 128 bytes, the key at most 255.",
         {"field": error.field},
     )
 

@@ -50,7 +50,7 @@ class EntitlementClient:
         token: str | None = None,
         deadline_s: float = _channel.DEFAULT_DEADLINE_S,
     ) -> None:
-        connection = _channel.Connection.to(address, tls, token)
+        connection = _channel.Connection.to(address, tls, token, deadline_s)
         self._open(connection.channel(), connection.target, token, deadline_s)
         self._owns_channel = True
 

@@ -16,7 +16,7 @@ from entitlements_server.api.reflection import reflection_routes
 from entitlements_server.api.reporter import Reporter
 from entitlements_server.api.routes import SERVICE, service_routes
 from entitlements_server.api.servicer import Servicer
-from entitlements_server.config.callers import Caller
+from entitlements_server.config.callers import Caller, require_possible
 from entitlements_server.config.catalogue import ReloadableCatalogue
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.settings import Settings
@@ -43,13 +43,14 @@ class RunningServer:
     """A running server.
 
     Attributes:
-        address: The address it listens on, as HOST:PORT with the actual port.
+        address: The address it listens on, as HOST:PORT with the actual port, or unix:/PATH.
         metrics_address: The address of its metrics, or empty.
         catalogue: The current catalogue.
         auth: The authentication of callers.
         certificate: The current TLS certificate, if there is one.
         metrics: The metrics, if they are served.
         reread: Reads the callers again, if they come from a file.
+        client_certificates: Whether clients show certificates.
     """
 
     address: str
@@ -59,6 +60,7 @@ class RunningServer:
     certificate: ReloadableCertificate | None
     metrics: Metrics | None
     reread: Reread | None
+    client_certificates: bool
 
     def reload(self) -> None:
         """Reload catalogue, callers and certificate. If a file is rejected, the old contents stay in use.
@@ -79,6 +81,7 @@ class RunningServer:
     def _reload_callers(self, reread: Reread) -> bool:
         try:
             callers = reread()
+            require_possible(callers, client_certificates=self.client_certificates)
         except ConfigurationError as error:
             problem = str(error)
         else:
@@ -117,6 +120,8 @@ async def running(
     files = TlsFiles.of(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     if not settings.insecure:
         require_safe(settings.listen, tls=files is not None, callers=bool(callers))
+    client_certificates = settings.tls_client_ca is not None
+    require_possible(callers, client_certificates=client_certificates)
     certificate = ReloadableCertificate(files) if files is not None else None
     catalogue = ReloadableCatalogue(settings.catalogue, built_in)
     metrics = Metrics() if settings.metrics_listen else None
@@ -137,7 +142,9 @@ async def running(
         health = Health(("", SERVICE))
         dispatcher = Dispatcher(
             {
-                **service_routes(Servicer(store, catalogue, clock_us)),
+                **service_routes(
+                    Servicer(store, catalogue, clock_us, require_keys=settings.require_keys)
+                ),
                 **health.routes(),
                 **reflection_routes((SERVICE, HEALTH), settings.reflection),
             },
@@ -153,7 +160,9 @@ async def running(
             metrics.certificate_expires(certificate.expires_s if certificate else 0)
             if native is not None:
                 native.on_handshake_failure = metrics.handshake_failed
-            metrics_address = stack.enter_context(metrics.served(settings.metrics_listen))
+            metrics_address = stack.enter_context(
+                metrics.served(settings.metrics_listen, lambda: health.serving)
+            )
         transport = await open_transport(
             settings.transport,
             dispatcher,
@@ -171,7 +180,14 @@ async def running(
         )
         try:
             yield RunningServer(
-                transport.address, metrics_address, catalogue, auth, certificate, metrics, reread
+                transport.address,
+                metrics_address,
+                catalogue,
+                auth,
+                certificate,
+                metrics,
+                reread,
+                client_certificates,
             )
         finally:
             log.info("The server is stopping.")

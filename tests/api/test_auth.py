@@ -1,10 +1,14 @@
 """Recognising callers and holding them to their rates, without a network."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from entitlements_server.api.auth import Auth
 from entitlements_server.api.errors import RateLimitedError, UnauthenticatedError
 from entitlements_server.config.callers import Caller, Role, token_hash
+from support import access
+from support.access import EVERYTHING, SERVICE, caller, code_of
+from support.rpc import serving
 
 WEB = Caller(name="web", roles=frozenset(Role), token_hashes=(token_hash("t"),), rate=2, burst=3)
 
@@ -76,3 +80,20 @@ def test_a_rate_of_the_settings_holds_for_callers_without_their_own() -> None:
     assert identity is not None
     for _ in range(1000):
         auth.admit(identity, None)
+
+
+async def test_the_log_names_a_caller_that_is_known_whatever_it_is_rejected_for() -> None:
+    """Over its rate, without the role, and with credentials that have expired."""
+    callers = (
+        caller("slow", *EVERYTHING, rate=0.01, burst=1),
+        caller("reader", Role.READER),
+        caller("late", *EVERYTHING, expires_s=1),
+    )
+    consume = f"/{SERVICE.full_name}/Consume"
+    async with serving(callers) as api:
+        await code_of(api.channel, consume, access.bearer("slow"))
+        with capture_logs() as lines:
+            for name in ("slow", "reader", "late", "nobody"):
+                await code_of(api.channel, consume, access.bearer(name))
+    rejected = [line["caller"] for line in lines if line["event"] == "A call was rejected."]
+    assert rejected == ["slow", "reader", "late", ""]

@@ -1,5 +1,7 @@
 """Where the service is, and where a token may go."""
 
+from typing import Any
+
 import pytest
 
 from entitlements import AsyncEntitlementClient, EntitlementClient, Tls
@@ -112,3 +114,20 @@ def test_a_certificate_comes_with_its_key() -> None:
     with pytest.raises(ValueError, match="Give both"):
         Tls(client_certificate=b"...")
     assert "PRIVATE" not in repr(Tls(client_certificate=b"...", client_key=b"PRIVATE"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"address": 50051}, "address must be str, or a sequence of str, not int"),
+        ({"address": [50051]}, "address must be str, or a sequence of str, not list"),
+        ({"token": b"s3cret"}, "token must be str, not bytes"),
+        ({"deadline_s": "3"}, "deadline_s must be a number of seconds .*, not str"),
+    ],
+)
+@pytest.mark.parametrize("kind", [EntitlementClient, AsyncEntitlementClient])
+def test_an_argument_of_another_type_is_named(
+    kind: Any, arguments: dict[str, Any], named: str
+) -> None:
+    with pytest.raises(TypeError, match=named):
+        kind(**{"address": "127.0.0.1:50051", **arguments})

@@ -186,9 +186,8 @@ async def test_a_charge_waits_no_longer_than_its_deadline_be_it_sent_or_not(
     scripted: tuple[AsyncEntitlementClient, Batches],
 ) -> None:
     client, batches = scripted
-    client._connected()
-    assert client._channel is not None
-    impatient = AsyncEntitlementClient.from_channel(client._channel, deadline_s=0.5, batching=True)
+    channel = client._linked().channel
+    impatient = AsyncEntitlementClient.from_channel(channel, deadline_s=0.5, batching=True)
     count = MAX_BATCH * (MAX_UNDER_WAY + 1)
     late = await asyncio.gather(
         *(impatient.consume("ada", FULL, idempotency_key=f"k-{n}") for n in range(count)),

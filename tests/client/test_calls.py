@@ -199,3 +199,48 @@ async def test_errors_name_what_is_wrong(ask: Asking, user: str) -> None:
         await ask("top_up", user, 2, idempotency_key="k")
     assert (reused.value.field, reused.value.idempotency_key) == ("amount", "k")
     assert reused.value.transaction_id == top_up.transaction_id
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "named"),
+    [
+        ("consume", (42, FULL), "user_id must be str, not int"),
+        ("check_access", ("ada", 5), "feature must be str, not int"),
+        ("batch_check_access", ("ada", [5]), "features must be a sequence of str, not tuple"),
+        ("batch_check_access", ("ada", 5), "features must be a sequence of str, not int"),
+        ("top_up", ("ada", "9"), "amount must be int, not str"),
+        ("set_balance", ("ada", 1.5), "balance must be int, not float"),
+        ("refund", ("ada", 7), "transaction_id must be str, not int"),
+        ("get_account", (42,), "user_id must be str, not int"),
+        ("get_transaction", ("ada", 42), "transaction_id must be str, not int"),
+        ("batch_consume", ([ConsumeRequest("ada", 5)],), r"requests\[0\].feature must be str"),  # type: ignore[arg-type]
+    ],
+)
+async def test_a_value_of_another_type_is_named_with_its_field(
+    ask: Asking, method: str, arguments: tuple[object, ...], named: str
+) -> None:
+    with pytest.raises(TypeError, match=named):
+        await ask(method, *arguments)
+
+
+async def test_the_gate_names_the_field_as_well(ask: Asking) -> None:
+    with pytest.raises(TypeError, match="user_id must be str, not int"):
+        await ask("require_tokens", user_id=42, feature=FULL)
+    with pytest.raises(TypeError, match="page_size must be int, not str"):
+        await ask.history("ada", page_size="9")
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "field"),
+    [
+        ("top_up", ("ada", 2**63), "amount"),
+        ("consume", ("ada\ud800", FULL), "user_id"),
+        ("batch_consume", ([ConsumeRequest("ada", "\udcff")],), "requests[0].feature"),
+    ],
+)
+async def test_a_value_that_cannot_be_sent_is_an_invalid_field(
+    ask: Asking, method: str, arguments: tuple[object, ...], field: str
+) -> None:
+    with pytest.raises(InvalidRequestError) as invalid:
+        await ask(method, *arguments)
+    assert (invalid.value.field, invalid.value.reason) == (field, "INVALID_FIELD")

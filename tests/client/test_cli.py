@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -211,3 +212,65 @@ def test_a_shell_completes_commands_and_options(run: Run) -> None:
     asked["COMP_CWORD"] = "2"
     words = "entitlements history --si"
     assert run(COMP_WORDS=words, **asked).stdout.split() == ["--since"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "words", "shown"),
+    [
+        ({"PYTHONIOENCODING": "cp1252"}, (), "topped up 20, balance 0 ? 20"),
+        ({"PYTHONIOENCODING": "ascii"}, ("--json",), '"reason": "\\u00e9t\\u00e9"'),
+    ],
+)
+def test_an_encoding_that_lacks_a_character_changes_no_outcome(
+    service: ServerProcess,
+    user: str,
+    environment: dict[str, str],
+    words: tuple[str, ...],
+    shown: str,
+) -> None:
+    """For people it is replaced; in JSON it is escaped, so that programs lose nothing."""
+    done = subprocess.run(
+        [command("entitlements"), "top-up", user, "20", "--reason", "été", *words],
+        env=os.environ | {"ENTITLEMENTS_ADDRESS": service.address} | environment,
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert shown in done.stdout.decode("ascii")
+
+
+def test_output_that_cannot_be_written_changes_no_outcome(
+    service: ServerProcess, user: str
+) -> None:
+    """A full disk, and a reader that is gone: exit status 1 would say that the user was denied."""
+    environment = os.environ | {"ENTITLEMENTS_ADDRESS": service.address}
+    words = [command("entitlements"), "top-up", user, "20"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            words, env=environment, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        0,
+        "The command was done, and its output could not be written: No space left on device.\n",
+    )
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    gone = subprocess.run(
+        words, env=environment, stdout=write_end, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(write_end)
+    assert (gone.returncode, "Broken pipe" in gone.stderr) == (0, True)
+
+
+@pytest.mark.parametrize("words", [("history",), ("check",), ("balance",), ("history", "--json")])
+def test_what_a_user_is_called_is_never_markup(run: Run, words: tuple[str, ...]) -> None:
+    shown = run(words[0], "[/bold]", *words[1:])
+    assert (shown.returncode, shown.stderr) == (0, "")
+    if "--json" not in words:
+        assert "[/bold]" in shown.stdout
+
+
+def test_markup_in_a_wrong_argument_is_shown_as_it_is(run: Run) -> None:
+    wrong = run("balance", "ada", "[/bold]")
+    assert wrong.returncode == 2
+    assert "[/bold]" in wrong.stderr

@@ -1,7 +1,9 @@
 """The gate for FastAPI: an app in this process, a real service behind it."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import httpx
@@ -268,6 +270,38 @@ async def test_the_client_may_be_built_before_there_is_an_event_loop(
     client = await asyncio.to_thread(AsyncEntitlementClient, service.address)
     async with client, http_to(build(client)[0], "ada") as http:
         assert (await http.get("/free")).status_code == 200
+
+
+def test_each_request_may_have_an_event_loop_of_its_own(service: ServerProcess, user: str) -> None:
+    """As with FastAPI's TestClient outside of `with`; the client uses the loop of the call."""
+    client = AsyncEntitlementClient(service.address)
+    app, _ = build(client)
+    asyncio.run(client.top_up(user, 4))
+
+    async def ask() -> Any:
+        async with http_to(app, user) as http:
+            return (await http.get("/events/final")).json()["left"]
+
+    assert [asyncio.run(ask()) for _ in range(2)] == [2, 0]
+    assert len(client._links) == 1  # Those of loops that have ended are let go.
+
+
+def test_two_threads_may_share_a_client_each_on_its_own_event_loop(
+    service: ServerProcess, user: str
+) -> None:
+    client = AsyncEntitlementClient(service.address, batching=True)
+    asyncio.run(client.top_up(user, 40))
+    both = threading.Barrier(2)
+
+    async def charge() -> None:
+        await client.get_account(user)
+        await asyncio.to_thread(both.wait, 30)
+        await asyncio.gather(*(client.consume(user, "full_distribution") for _ in range(10)))
+
+    with ThreadPoolExecutor(2) as pool:
+        for done in [pool.submit(asyncio.run, charge()) for _ in range(2)]:
+            done.result(60)
+    assert asyncio.run(client.get_account(user)).balance == 0
 
 
 async def test_the_openapi_document_has_the_header(app: Any, http: httpx.AsyncClient) -> None:

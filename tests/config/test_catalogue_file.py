@@ -69,7 +69,7 @@ def test_the_version_changes_with_the_content_and_not_with_comments(path: Path) 
         (GOOD.replace("cost = 7", ""), "number 2: 'cost' is missing"),
         (GOOD.replace("cost = 7", "price = 7"), "number 2: 'price' is not known"),
         (GOOD.replace("season_review", "headline_pick"), "name each feature once"),
-        (GOOD.replace("season_review", "season review"), "without spaces"),
+        (GOOD.replace("season_review", "season review"), "no spaces"),
     ],
 )
 def test_a_broken_file_is_refused_with_what_is_wrong_and_where(

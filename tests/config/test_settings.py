@@ -6,6 +6,7 @@ import pytest
 
 from entitlements_server.config.settings import SettingsError
 from entitlements_server.config.sources import read_configuration
+from support.configuration import callers
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_default(
@@ -37,6 +38,17 @@ def test_the_file_is_below_the_environment_and_above_the_default(
 @pytest.mark.parametrize("listen", ["127.0.0.1:0", "localhost:50051", "[::1]:50051", "0.0.0.0:1"])
 def test_a_listening_address_is_a_host_and_a_port(listen: str) -> None:
     assert read_configuration(listen=listen).settings.listen == listen
+
+
+@pytest.mark.parametrize("listen", ["unix:/run/ent.sock", "unix:///run/ent.sock"])
+def test_a_listening_address_may_be_a_unix_domain_socket(listen: str) -> None:
+    assert read_configuration(listen=listen).settings.listen == "unix:/run/ent.sock"
+
+
+@pytest.mark.parametrize("listen", ["unix:ent.sock", "unix:", "unix:/", f"unix:/{'x' * 107}"])
+def test_the_path_of_a_socket_is_absolute_and_short(listen: str) -> None:
+    with pytest.raises(SettingsError, match="write unix:/PATH with the absolute path"):
+        read_configuration(listen=listen)
 
 
 @pytest.mark.parametrize("listen", ["50051", "localhost", "::1:50051", "a b:1", "host:99999", ""])
@@ -126,3 +138,22 @@ def test_a_configuration_can_be_read_again_with_the_same_flags(tmp_path: Path) -
     file.write_text("max_queued = 2\n")
     again = found.read_again().settings
     assert (again.max_queued, again.listen) == (2, "127.0.0.1:1")
+
+
+def test_a_caller_whose_credentials_have_expired_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    file.write_text(callers(("web", "reader", "t")) + "expires = 2001-01-31T00:00:00Z\n")
+    (warning,) = read_configuration(file).warnings
+    assert "'web' expired at 2001-01-31T00:00:00Z, so it cannot call" in warning
+
+
+def test_a_caller_that_could_never_show_its_certificate_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "server.toml"
+    caller = '[[callers]]\nname = "web"\nroles = ["reader"]\ncertificate = "web"\n'
+    tls = 'tls_certificate = "server.pem"\ntls_key = "key.pem"\n'
+    for settings in ("", tls):
+        file.write_text(settings + caller)
+        with pytest.raises(SettingsError, match="'web' has a certificate, and nobody can show"):
+            read_configuration(file)
+    file.write_text(tls + 'tls_client_ca = "ca.pem"\n' + caller)
+    assert read_configuration(file).callers[0].certificate == "web"

@@ -7,6 +7,7 @@ import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from http.client import HTTPConnection
 from urllib.request import urlopen
 
 import grpc
@@ -18,9 +19,10 @@ from entitlements_server import app
 from entitlements_server.app import RunningServer, running
 from entitlements_server.config.settings import Settings
 from entitlements_server.instrumentation.metrics import MetricsListenError
+from entitlements_server.stores.interface import StoreUnavailableError
 from support.repository import DOCS
 from support.rpc import Api, fails, raw
-from support.stores import GatedStore
+from support.stores import FailingStore, GatedStore, used_by_servers
 
 OPERATIONS = DOCS / "operations"
 ADDED_BY_PROMETHEUS = {"instance", "job", "up"}
@@ -244,3 +246,40 @@ async def test_a_taken_metrics_address_is_refused_with_a_sentence() -> None:
         with pytest.raises(MetricsListenError, match="--metrics-listen"):
             async with running(settings):
                 pass
+
+
+def fetch(address: str, path: str, method: str = "GET") -> tuple[int, str]:
+    connection = HTTPConnection(address, timeout=30)
+    try:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+async def test_beside_metrics_there_are_two_probes_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """`/readyz` says what health says; a path that does not exist is not an answer to a probe."""
+    failing = used_by_servers(FailingStore(), monkeypatch)
+    settings = Settings(listen="127.0.0.1:0", metrics_listen="127.0.0.1:0")
+    async with running(settings) as server:
+
+        async def get(path: str, method: str = "GET") -> tuple[int, str]:
+            return await asyncio.to_thread(fetch, server.metrics_address, path, method)
+
+        assert await get("/livez") == (200, "ok\n")
+        assert await get("/readyz?verbose") == (200, "SERVING\n")
+        assert await get("/readyz", "HEAD") == (200, "")
+        status, metrics = await get("/metrics")
+        assert (status, "entitlements_store_up" in metrics) == (200, True)
+        for path in ("/healthz", "/", "/metrics/x", "/metricsx"):
+            assert (await get(path))[0] == 404
+        failing.error = StoreUnavailableError("The disk is gone.")
+        async with asyncio.timeout(30):
+            # Each look is a request of its own, so this does not spin.
+            while (await get("/readyz"))[0] == 200:
+                pass
+        assert await get("/readyz") == (503, "NOT_SERVING\n")
+        assert await get("/livez") == (200, "ok\n")

@@ -2,8 +2,10 @@
 
 import asyncio
 import csv
+import io
 import json
 import os
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,10 @@ from entitlements_server.ledger.commands import Command, Consume, TopUp
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.maintenance.export import Export, ExportError
 from entitlements_server.maintenance.rows import COLUMNS, Filters
+from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.memory import MemoryStore
 from support.ledger import rule_at
+from support.programs import command
 
 USERS = 2500
 
@@ -155,3 +159,67 @@ async def test_an_export_that_was_broken_off_goes_on_and_becomes_the_same(
     assert store.left == broken_off_after // 1000 * 1000
     with pytest.raises(ExportError, match="nothing to resume"):
         await export(store, parts, form=form).run(resume=True)
+
+
+async def test_csv_holds_no_formula_unless_exactly_what_is_stored_is_asked_for(
+    tmp_path: Path,
+) -> None:
+    """Callers write reasons and ids, and a spreadsheet would run them. Numbers stay numbers."""
+    store = MemoryStore()
+    texts = ["=HYPERLINK(1)", "+1", "-1", "@SUM(1)", "fine = fine"]
+    commands: list[Command] = [TopUp(user_id="=me", amount=2, reason=text) for text in texts]
+    await store.commit([*commands, Consume(user_id="=me", feature="full_distribution")], rule_at())
+    found = {}
+    for name, exact in (("safe", False), ("exact", True)):
+        file = tmp_path / f"{name}.csv"
+        await export(store, file, form="csv", exact=exact).run()
+        with file.open(newline="") as rows:
+            found[name] = list(csv.DictReader(rows))
+    assert [row["reason"] for row in found["exact"]] == [*texts, ""]
+    assert [row["reason"] for row in found["safe"]] == [
+        *(f"'{text}" for text in texts[:4]),
+        "fine = fine",
+        "",
+    ]
+    assert {row["user_id"] for row in found["safe"]} == {"'=me"}
+    assert found["safe"][-1]["amount"] == "-2"
+
+
+async def test_an_export_to_a_stream_is_the_same_as_to_a_file(
+    store: BreakingStore, tmp_path: Path
+) -> None:
+    for form in ("jsonl", "csv"):
+        file = tmp_path / f"trail.{form}"
+        stream = io.BytesIO()
+        rows = await export(store, tmp_path / "-", form=form).write_to(stream)
+        assert rows == await export(store, file, form=form).run()
+        assert stream.getvalue() == file.read_bytes()
+    assert not (tmp_path / "-").exists()
+
+
+@pytest.mark.slow
+def test_a_dash_is_standard_output_and_no_file(tmp_path: Path) -> None:
+    url = f"sqlite://{tmp_path}/ledger.sqlite"
+    asyncio.run(_fill(url))
+
+    def run_here(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [command("entitlements-server"), *words, "--store", url],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    done = run_here("export", "-")
+    assert (done.returncode, done.stderr) == (0, "- holds 1 transactions.\n")
+    assert json.loads(done.stdout)["user_id"] == "ada"
+    assert "cannot be resumed" in run_here("export", "-", "--resume").stderr
+    assert "cannot go to standard output" in run_here("backup", "-").stderr
+    assert not (tmp_path / "-").exists()
+
+
+async def _fill(url: str) -> None:
+    store = await open_store(url)
+    await store.commit([TopUp(user_id="ada", amount=2)], rule_at())
+    await store.close()

@@ -27,6 +27,7 @@ NEEDED = {
 }
 HEALTH = "/grpc.health.v1.Health/Check"
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+REFLECTION_V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 EVERYTHING = frozenset(Role)
 
 Metadata = tuple[tuple[str, str], ...]
@@ -71,8 +72,10 @@ async def code_of(
     return code
 
 
-async def reflects(channel: grpc.aio.Channel, metadata: Metadata) -> grpc.StatusCode:
-    call = raw_streams(channel, REFLECTION)(iter([b""]), metadata=metadata, timeout=30)
+async def reflects(
+    channel: grpc.aio.Channel, metadata: Metadata, path: str = REFLECTION
+) -> grpc.StatusCode:
+    call = raw_streams(channel, path)(iter([b""]), metadata=metadata, timeout=30)
     with suppress(grpc.aio.AioRpcError):
         assert [response async for response in call]
     code: grpc.StatusCode = await call.code()

@@ -64,7 +64,7 @@ def session(context: typer.Context, *, as_json: bool) -> Iterator[EntitlementCli
     try:
         client = options.client()
     except (ValueError, OSError) as error:
-        typer.echo(str(error), err=True)
+        _show.say(str(error))
         raise typer.Exit(FAILED) from None
     try:
         with client:

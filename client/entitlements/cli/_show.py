@@ -1,11 +1,13 @@
 """The output of the commands: tables and sentences for people, JSON for programs."""
 
 import json
+import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -23,7 +25,7 @@ _NUMBERS = {"required", "available", "balance", "amount", "limit", "remaining"}
 def error(failure: EntitlementError, sentence: str, *, as_json: bool) -> None:
     """Print why a call was denied or failed: a sentence on stderr, or JSON on stdout."""
     if not as_json:
-        sys.stderr.write(f"{sentence}\n")
+        say(sentence)
         return
     _json(
         {
@@ -40,6 +42,13 @@ def error(failure: EntitlementError, sentence: str, *, as_json: bool) -> None:
             }
         }
     )
+
+
+def say(sentence: str) -> None:
+    """Print a sentence on stderr."""
+    if _write(sys.stderr, f"{sentence}\n") is not None:
+        # The exit status still says it.
+        sys.stderr = _nowhere()
 
 
 def accesses(user_id: str, found: Sequence[Access], *, as_json: bool) -> None:
@@ -66,12 +75,9 @@ def transaction(done: Transaction, *, as_json: bool) -> None:
         "ADJUSTMENT": f"balance set, changed by {done.amount:+}",
     }[done.kind]
     again = " This was done before with the same key. Nothing was done now." * done.replayed
-    _console().print(
-        Text(
-            f"{done.user_id}: {what}, balance {done.balance_before} → {done.balance_after} "
-            f"(transaction {done.transaction_id}).{again}"
-        ),
-        soft_wrap=True,
+    _print(
+        f"{done.user_id}: {what}, balance {done.balance_before} → {done.balance_after} "
+        f"(transaction {done.transaction_id}).{again}\n"
     )
 
 
@@ -148,9 +154,11 @@ def features(found: Sequence[Feature], *, as_json: bool) -> None:
 
 
 def _json(value: Any) -> None:
-    # Times as RFC 3339. They are the only values here that JSON lacks.
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False, default=datetime.isoformat))
-    sys.stdout.write("\n")
+    # Times as RFC 3339. They are the only values here that JSON lacks. What another encoding lacks is
+    # escaped, so that no value is changed.
+    escape = not _encoding(sys.stdout).startswith("utf")
+    text = json.dumps(value, indent=2, ensure_ascii=escape, default=datetime.isoformat)
+    _print(f"{text}\n")
 
 
 def _table(
@@ -166,18 +174,48 @@ def _table(
         for index, column in enumerate(columns)
         if column not in optional or any(row[index] for row in listed)
     ]
-    table = Table(title=title, title_justify="left")
+    # As Text, so that square brackets in an id are not read as a style.
+    table = Table(title=Text(title, style="italic") if title else None, title_justify="left")
     for index in shown:
         number = all(isinstance(row[index], int) for row in listed)
         table.add_column(columns[index], justify="right" if number else "left", overflow="fold")
     for row in listed:
-        # As Text, so that square brackets in an id are not read as a style.
         table.add_row(*(Text(str(row[index])) for index in shown))
-    _console().print(table)
+    console = Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
+    # Rendered first and written after that, because only writing may fail.
+    with console.capture() as rendered:
+        console.print(table)
+    _print(rendered.get())
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _PIPE_COLUMNS, highlight=False)
+def _print(text: str) -> None:
+    """Write to stdout. If that fails, what the command did is done all the same."""
+    problem = _write(sys.stdout, text)
+    if problem is not None:
+        # Otherwise the interpreter fails on the rest when it ends, with an exit status of its own.
+        sys.stdout = _nowhere()
+        say(f"The command was done, and its output could not be written: {problem.strerror}.")
+
+
+def _write(stream: TextIO, text: str) -> OSError | None:
+    """Write a text. Characters that the stream cannot encode are replaced. Returns what failed."""
+    encoding = _encoding(stream)
+    with suppress(LookupError):
+        text = text.encode(encoding, "replace").decode(encoding)
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        return error
+    return None
+
+
+def _nowhere() -> TextIO:
+    return open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123 - open until the end
+
+
+def _encoding(stream: TextIO) -> str:
+    return (getattr(stream, "encoding", None) or "utf-8").lower()
 
 
 def _time(value: datetime | None) -> str:

@@ -33,9 +33,10 @@ class EntitlementServiceStub:
     part of the user's history.
 
     These fields have the same ranges everywhere. `user_id`, `feature`,
-    `event_id`, `transaction_id`: 1 to 128 bytes of printable UTF-8 without
-    spaces. `idempotency_key`: 1 to 255 such bytes. `reason`: at most 500 bytes of
-    printable UTF-8, spaces allowed.
+    `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
+    invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
+    500 bytes of UTF-8 on one line: no control characters, line separators or
+    bidirectional overrides.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -117,9 +118,10 @@ class EntitlementServiceServicer:
     part of the user's history.
 
     These fields have the same ranges everywhere. `user_id`, `feature`,
-    `event_id`, `transaction_id`: 1 to 128 bytes of printable UTF-8 without
-    spaces. `idempotency_key`: 1 to 255 such bytes. `reason`: at most 500 bytes of
-    printable UTF-8, spaces allowed.
+    `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
+    invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
+    500 bytes of UTF-8 on one line: no control characters, line separators or
+    bidirectional overrides.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -307,9 +309,10 @@ class EntitlementService:
     part of the user's history.
 
     These fields have the same ranges everywhere. `user_id`, `feature`,
-    `event_id`, `transaction_id`: 1 to 128 bytes of printable UTF-8 without
-    spaces. `idempotency_key`: 1 to 255 such bytes. `reason`: at most 500 bytes of
-    printable UTF-8, spaces allowed.
+    `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
+    invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
+    500 bytes of UTF-8 on one line: no control characters, line separators or
+    bidirectional overrides.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.

@@ -155,7 +155,7 @@ class Auth:
     def _in_time(self, identity: Identity) -> Identity:
         expires_s = identity.caller.expires_s
         if expires_s is not None and self._clock() >= expires_s:
-            raise UnauthenticatedError("The call's credentials have expired")
+            raise UnauthenticatedError("The call's credentials have expired", identity.caller.name)
         return identity
 
     def _bucket(self, caller: Caller, before: Bucket | None) -> Bucket | None:

@@ -8,13 +8,15 @@ class UnauthenticatedError(NotAdmittedError):
 
     Args:
         problem: Which of these, as the beginning of a sentence.
+        caller: Whose credentials they were, if that is known; for the log only.
     """
 
     reason = "UNAUTHENTICATED"
     code = "UNAUTHENTICATED"
     remedy = "Send a token, or connect with a client certificate, that the operator has listed."
 
-    def __init__(self, problem: str) -> None:
+    def __init__(self, problem: str, caller: str = "") -> None:
+        self.caller = caller
         super().__init__(
             f"{problem}: send the metadata 'authorization: Bearer TOKEN' with a token, or connect"
             " with a client certificate, that the operator has listed."

@@ -50,6 +50,11 @@ class Health:
         watch = Route(method=f"{SERVICE}/Watch", open=True, kind=Kind.STREAMING, stream=self._watch)
         return {f"/{one.method}": one for one in (check, watch)}
 
+    @property
+    def serving(self) -> bool:
+        """Whether the server is SERVING as a whole."""
+        return bool(self._statuses[""] == _SERVING)
+
     def set(self, *, serving: bool) -> None:
         """Set whether the server is serving."""
         with self._lock:

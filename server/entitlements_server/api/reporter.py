@@ -5,7 +5,7 @@ import time
 
 import structlog
 
-from entitlements_server.api.errors import NoSuchMethodError
+from entitlements_server.api.errors import NoSuchMethodError, UnauthenticatedError
 from entitlements_server.api.status import status_of
 from entitlements_server.errors import CallError, NotAdmittedError
 from entitlements_server.instrumentation.interface import (
@@ -114,6 +114,8 @@ class Reporter:
     ) -> None:
         if isinstance(error, NoSuchMethodError):
             return  # Tools probe for newer services. The metrics count it.
+        if isinstance(error, UnauthenticatedError):
+            caller = error.caller
         if error.shed_cause:
             self._observer.call_shed(error.shed_cause)
         # A flood of rejected calls must not become a flood of log lines.

@@ -44,6 +44,12 @@ class Servicer:
     """`entitlements.v1.EntitlementService`. The contract says what each RPC promises.
 
     Every method raises the errors of the ledger and the store, or returns work that does.
+
+    Args:
+        store: The ledger.
+        catalogue: Returns the current catalogue.
+        clock_us: The time, microseconds since 1970 UTC.
+        require_keys: Whether writes without an idempotency key are rejected.
     """
 
     def __init__(
@@ -51,10 +57,13 @@ class Servicer:
         store: Store,
         catalogue: Callable[[], Catalogue],
         clock_us: Callable[[], int] = wall_clock_us,
+        *,
+        require_keys: bool = False,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._clock_us = clock_us
+        self._require_keys = require_keys
 
     def check_access(
         self, request: pb.CheckAccessRequest, _: Call
@@ -94,7 +103,7 @@ class Servicer:
 
     def consume(self, request: pb.ConsumeRequest, call: Call) -> Write:
         """Charge for one use of a feature."""
-        return Write((_consume(request, call),), _consume_response)
+        return Write((self._consume(request, call),), _consume_response)
 
     def batch_consume(
         self, request: pb.BatchConsumeRequest, call: Call
@@ -108,7 +117,7 @@ class Servicer:
         attempts: list[Command | LedgerError] = []
         for one in request.requests:
             try:
-                attempts.append(_consume(one, call))
+                attempts.append(self._consume(one, call))
             except LedgerError as error:
                 attempts.append(error)
         commands = [one for one in attempts if not isinstance(one, LedgerError)]
@@ -125,6 +134,7 @@ class Servicer:
 
     def refund(self, request: pb.RefundRequest, call: Call) -> Write:
         """Give back tokens of a charge."""
+        self._check_key(request.idempotency_key)
         command = Refund(
             user_id=request.user_id,
             transaction_id=request.transaction_id,
@@ -137,6 +147,7 @@ class Servicer:
 
     def top_up(self, request: pb.TopUpRequest, call: Call) -> Write:
         """Add tokens."""
+        self._check_key(request.idempotency_key)
         command = TopUp(
             user_id=request.user_id,
             amount=request.amount,
@@ -148,6 +159,7 @@ class Servicer:
 
     def set_balance(self, request: pb.SetBalanceRequest, call: Call) -> Write:
         """Set the balance."""
+        self._check_key(request.idempotency_key)
         command = SetBalance(
             user_id=request.user_id,
             balance=request.balance,
@@ -203,6 +215,22 @@ class Servicer:
             features=map(feature_message, catalogue.features), catalogue_version=catalogue.version
         )
 
+    def _consume(self, request: pb.ConsumeRequest, call: Call) -> Consume:
+        self._check_key(request.idempotency_key)
+        return Consume(
+            user_id=request.user_id,
+            feature=request.feature,
+            event_id=request.event_id,
+            idempotency_key=request.idempotency_key,
+            caller=call.caller,
+        )
+
+    def _check_key(self, key: str) -> None:
+        if self._require_keys and not key:
+            raise InvalidFieldError(
+                "idempotency_key", "is required: this server rejects writes without one"
+            )
+
     def _with_account(
         self, user_id: str, respond: Callable[[Account], _Response]
     ) -> _Response | Coroutine[Any, Any, _Response]:
@@ -216,16 +244,6 @@ class Servicer:
         self, user_id: str, respond: Callable[[Account], _Response]
     ) -> _Response:
         return respond(settled(await self._store.account(user_id), self._clock_us()))
-
-
-def _consume(request: pb.ConsumeRequest, call: Call) -> Consume:
-    return Consume(
-        user_id=request.user_id,
-        feature=request.feature,
-        event_id=request.event_id,
-        idempotency_key=request.idempotency_key,
-        caller=call.caller,
-    )
 
 
 def _consume_response(outcomes: Sequence[Outcome]) -> pb.ConsumeResponse:

@@ -4,6 +4,7 @@
 |---|---|
 | `commands.py` | all commands together |
 | `serve.py` | serve until a signal |
+| `health.py` | ask a running server for its health |
 | `config.py` | print the settings in force |
 | `token.py` | make tokens for callers |
 | `maintenance.py`, `copy.py` | verify, export, back up, copy a ledger |
@@ -11,11 +12,16 @@
 | `options.py` | settings as options |
 """
 
+import io
 import sys
 
 
 def main() -> None:
     """Run the command line."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # What an encoding lacks must not change the exit status.
+            stream.reconfigure(errors="replace")
     try:
         from entitlements_server.cli.commands import run  # noqa: PLC0415  # its packages may be missing
     except ModuleNotFoundError as missing:

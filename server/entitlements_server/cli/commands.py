@@ -5,7 +5,7 @@ import sys
 import typer
 
 from entitlements.cli._options import Json, Version, json_for_command
-from entitlements_server.cli import config, copy, maintenance, restore, serve, token
+from entitlements_server.cli import config, copy, health, maintenance, restore, serve, token
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.logs import configure_logs
 
@@ -14,7 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-for module in (serve, config, token, maintenance, copy, restore):
+for module in (serve, health, config, token, maintenance, copy, restore):
     module.add_to(app)
 
 

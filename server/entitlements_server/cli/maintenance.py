@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import os
 import shlex
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -21,7 +23,7 @@ from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.sources import Configuration
 from entitlements_server.ledger.values import Kind, Status
 from entitlements_server.maintenance.checkpoint import Checkpoint, Taken, heads_file, take
-from entitlements_server.maintenance.export import Export, Format
+from entitlements_server.maintenance.export import Export, ExportError, Format
 from entitlements_server.maintenance.report import Report, report
 from entitlements_server.maintenance.rows import Filters
 from entitlements_server.maintenance.snapshot import Snapshot, open_snapshot
@@ -58,6 +60,8 @@ def backup(
     ] = False,
 ) -> None:
     """Copy a SQLite ledger to FILE, consistently, while a server may be writing to it."""
+    if _is_standard_output(file):
+        raise ConfigurationError("A backup cannot go to standard output: name a file.")
     url = configuration.settings.store
     ledger = ledger_backup(url)
     if ledger is None:
@@ -136,9 +140,18 @@ def checkpoint(
 @with_settings("store")
 def export(
     configuration: Configuration,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the audit trail goes.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="Where the audit trail goes. -: standard output.")
+    ],
     *,
     form: Annotated[str, typer.Option("--format", help="jsonl or csv.")] = "jsonl",
+    exact: Annotated[
+        bool,
+        typer.Option(
+            "--exact",
+            help="In CSV, write texts exactly as stored. A spreadsheet runs some as formulas.",
+        ),
+    ] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an export that was broken off.")
     ] = False,
@@ -163,13 +176,26 @@ def export(
     )
     source = masked(configuration.settings.store)
 
-    async def work(snapshot: Snapshot, progress: Progress) -> int:
-        return await Export(snapshot.store, source, file, formats[form], filters, progress).run(
-            resume=resume
+    if _is_standard_output(file) and resume:
+        raise ConfigurationError(
+            "An export to standard output cannot be resumed: name a file, or leave out --resume."
         )
 
-    rows = _run(configuration, "Exporting", work)
-    typer.echo(f"{file} holds {rows} transactions.")
+    async def work(snapshot: Snapshot, progress: Progress) -> int:
+        trail = Export(snapshot.store, source, file, formats[form], filters, progress, exact)
+        if _is_standard_output(file):
+            return await trail.write_to(sys.stdout.buffer)
+        return await trail.run(resume=resume)
+
+    try:
+        rows = _run(configuration, "Exporting", work)
+    except OSError as error:
+        # A reader that has seen enough, or a full disk.
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123  # to the end
+        raise ExportError(
+            f"Standard output cannot be written: {error.strerror}. The export is not complete."
+        ) from error
+    typer.echo(f"{file} holds {rows} transactions.", err=_is_standard_output(file))
 
 
 @with_settings("store")
@@ -198,6 +224,10 @@ def stats(
                 typer.echo(f"    {key:32} {number:>20,}")
         else:
             typer.echo(f"{title:36} {value:>20,}")
+
+
+def _is_standard_output(file: Path) -> bool:
+    return str(file) == "-"
 
 
 def _show(found: Report) -> None:

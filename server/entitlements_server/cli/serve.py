@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -12,9 +13,9 @@ import uvloop
 from entitlements_server.api.routes import SERVICE
 from entitlements_server.app import running
 from entitlements_server.cli.options import with_settings
-from entitlements_server.config.callers import Caller
+from entitlements_server.config.callers import Caller, expired
 from entitlements_server.config.errors import ConfigurationError
-from entitlements_server.config.settings import Settings
+from entitlements_server.config.settings import UNIX, Settings
 from entitlements_server.config.sources import Configuration
 from entitlements_server.gc_tuning import tune_gc
 from entitlements_server.instrumentation.logs import configure_logs
@@ -104,6 +105,8 @@ def _callers_again(started: Configuration) -> Sequence[Caller]:
     ]
     if changed:
         log.warning("Settings have changed that take effect at a restart.", settings=changed)
+    for warning in expired(now.callers, time.time()):
+        log.warning(warning)
     return now.callers
 
 
@@ -117,5 +120,5 @@ def _try(settings: Settings, address: str, *, callers: bool) -> str:
     return (
         f"Try: grpcurl {security}{token}"
         """ -d '{"user_id": "ada", "feature": "full_distribution"}'"""
-        f" {address} {SERVICE}/CheckAccess"
+        f" {'-unix ' * address.startswith(UNIX)}{address.removeprefix(UNIX)} {SERVICE}/CheckAccess"
     )

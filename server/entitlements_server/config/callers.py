@@ -1,7 +1,7 @@
 """Who may call: callers, their credentials and their roles, as the configuration file lists them."""
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -151,6 +151,36 @@ def read_callers(tables: Any) -> tuple[Caller, ...]:
     _require_once("token", [one for caller in callers for one in caller.token_hashes])
     _require_once("certificate", [one.certificate for one in callers if one.certificate])
     return callers
+
+
+def require_possible(callers: Sequence[Caller], *, client_certificates: bool) -> None:
+    """Require that each caller can show its credentials to this server.
+
+    Args:
+        callers: The callers.
+        client_certificates: Whether clients show certificates: `tls_client_ca` is set.
+
+    Raises:
+        CallersError: One of them never could.
+    """
+    for caller in callers:
+        if caller.certificate and not client_certificates:
+            raise CallersError(
+                f"the caller '{caller.name}' has a certificate, and nobody can show one: set"
+                " tls_client_ca to the authority of the clients' certificates (with tls_certificate"
+                " and tls_key), or give the caller a token_sha256 instead."
+            )
+
+
+def expired(callers: Sequence[Caller], now_s: float) -> Iterator[str]:
+    """Return a sentence for each caller whose credentials are void already."""
+    for caller in callers:
+        if caller.expires_s is not None and caller.expires_s <= now_s:
+            yield (
+                f"The credentials of the caller '{caller.name}' expired at"
+                f" {datetime.fromtimestamp(caller.expires_s, UTC):%Y-%m-%dT%H:%M:%SZ}, so it cannot"
+                " call: change its 'expires', or remove it."
+            )
 
 
 def _require_once(what: str, values: Sequence[Any]) -> None:

@@ -15,6 +15,13 @@ ENVIRONMENT_PREFIX = "ENTITLEMENTS_"
 """An option `--max-queued` is `ENTITLEMENTS_MAX_QUEUED` in the environment."""
 
 
+UNIX = "unix:"
+"""The beginning of an address that is a Unix domain socket."""
+
+MAX_UNIX_PATH = 107
+"""Longest path of a Unix domain socket, in bytes."""
+
+
 class SettingsError(ConfigurationError):
     """A setting has a wrong value; the message is a sentence for each."""
 
@@ -44,6 +51,23 @@ Address = Annotated[str, AfterValidator(_address)]
 """A host and a port, as HOST:PORT."""
 
 
+def _listen_address(value: str) -> str:
+    if not value.startswith(UNIX):
+        return _address(value)
+    path = value.removeprefix(UNIX)
+    if path.startswith("//"):
+        path = path.removeprefix("//")
+    if not path.startswith("/") or path.endswith("/") or len(os.fsencode(path)) > MAX_UNIX_PATH:
+        raise ValueError(
+            f"write unix:/PATH with the absolute path of a socket, at most {MAX_UNIX_PATH} bytes"
+        )
+    return f"{UNIX}{path}"
+
+
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+"""A host and a port, as HOST:PORT, or a Unix domain socket, as unix:/PATH."""
+
+
 class Settings(BaseSettings):
     """The settings, each with its default. Times are in seconds.
 
@@ -59,8 +83,9 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
     )
 
-    listen: Address = Field(
-        "127.0.0.1:50051", description="Where to listen, as HOST:PORT. Port 0 takes a free one."
+    listen: ListenAddress = Field(
+        "127.0.0.1:50051",
+        description="Where to listen, as HOST:PORT or unix:/PATH. Port 0 takes a free one.",
     )
     store: str = Field(
         default_factory=default_store,
@@ -139,6 +164,9 @@ class Settings(BaseSettings):
     )
     connection_age_seconds: float = Field(
         1800, ge=1, le=1e7, description="Seconds after which a client is asked to connect again."
+    )
+    require_keys: bool = Field(
+        default=False, description="Reject writes that have no idempotency key."
     )
     rate: float = Field(
         0,

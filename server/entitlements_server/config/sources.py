@@ -2,6 +2,7 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,13 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource
 
-from entitlements_server.config.callers import Caller, CallersError, read_callers
+from entitlements_server.config.callers import (
+    Caller,
+    CallersError,
+    expired,
+    read_callers,
+    require_possible,
+)
 from entitlements_server.config.settings import ENVIRONMENT_PREFIX, Settings, SettingsError
 from entitlements_server.config.tables import read_toml
 
@@ -32,7 +39,8 @@ class Configuration:
         callers: Who may call; empty: anyone, as nobody.
         file: The configuration file, or None.
         sources: Where each setting came from: flag, environment, file or default.
-        warnings: A sentence for each variable that looks like a setting and is none.
+        warnings: A sentence for each variable that looks like a setting and is none, and for each
+            caller whose credentials have expired.
         flags: The values from the command line.
     """
 
@@ -88,6 +96,7 @@ def read_configuration(file: Path | None = None, **flags: Any) -> Configuration:
     try:
         settings = _above(content)(**given)
         callers = read_callers(tables)
+        require_possible(callers, client_certificates=settings.tls_client_ca is not None)
     except ValidationError as error:
         problems = error.errors(include_url=False, include_input=False)
         raise SettingsError(
@@ -101,6 +110,7 @@ def read_configuration(file: Path | None = None, **flags: Any) -> Configuration:
         for name, variable in sorted(variables.items())
         if name.lower() not in Settings.model_fields and not _OTHERS.fullmatch(name)
     )
+    warnings += tuple(expired(callers, time.time()))
     return Configuration(settings, callers, file, sources, warnings, given)
 
 

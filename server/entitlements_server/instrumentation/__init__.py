@@ -4,6 +4,7 @@
 |---|---|
 | `interface.py` | what the API and the engine report |
 | `metrics.py`, `durations.py` | metrics for Prometheus, and the histogram of calls |
+| `http.py` | `/metrics`, `/livez` and `/readyz` |
 | `tracing.py` | traces by OpenTelemetry |
 | `logs.py`, `native_log.py` | log lines, and those of libraries in C |
 """

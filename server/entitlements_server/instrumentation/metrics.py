@@ -5,7 +5,7 @@ Label values are bounded: the methods of the server and the features of its cata
 
 import platform
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import cache
 
 import grpc
@@ -18,12 +18,12 @@ from prometheus_client import (
     PlatformCollector,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
 )
 
 from entitlements import __version__
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.durations import Durations
+from entitlements_server.instrumentation.http import serving_http
 from entitlements_server.instrumentation.interface import SHED_CAUSES
 from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
 from entitlements_server.ledger.values import Kind, Status, Transaction
@@ -183,26 +183,25 @@ class Metrics:
         self._certificate_expiry.set(at_s)
 
     @contextmanager
-    def served(self, listen: str) -> Iterator[str]:
-        """Serve the metrics over HTTP while the block runs. Yields the address, as HOST:PORT.
+    def served(self, listen: str, ready: Callable[[], bool]) -> Iterator[str]:
+        """Serve metrics and probes over HTTP while the block runs. Yields the address, as HOST:PORT.
+
+        Args:
+            listen: Where to listen, as HOST:PORT.
+            ready: Returns whether the server is SERVING.
 
         Raises:
             MetricsListenError: The server cannot listen on the address.
         """
-        host, _, port = listen.rpartition(":")
-        try:
-            server, thread = start_http_server(int(port), host.strip("[]"), self.registry)
-        except OSError as error:
-            raise MetricsListenError(
-                f"The server cannot listen on {listen} for metrics ({error.strerror}): choose another"
-                " address with --metrics-listen."
-            ) from error
-        try:
-            yield f"{host}:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with ExitStack() as stack:
+            try:
+                address = stack.enter_context(serving_http(listen, self.registry, ready))
+            except OSError as error:
+                raise MetricsListenError(
+                    f"The server cannot listen on {listen} for metrics ({error.strerror}): choose"
+                    " another address with --metrics-listen."
+                ) from error
+            yield address
 
     def _recorded(self, transaction: Transaction) -> None:
         match transaction.kind:

@@ -2,6 +2,10 @@
 
 `FILE.progress`, next to the file, records how much of it is complete. An interrupted export resumes
 from there. It is deleted at the end.
+
+A spreadsheet runs a cell that begins with `=`, `+`, `-`, `@` or a control character as a formula, and callers
+write reasons and ids. So in CSV such a text gets an apostrophe in front, unless exactly what is stored is asked
+for.
 """
 
 import csv
@@ -20,6 +24,8 @@ from entitlements_server.maintenance.rows import COLUMNS, Filters, row_of
 from entitlements_server.stores.interface import Progress, Store, silent
 
 Format = Literal["jsonl", "csv"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class ExportError(ConfigurationError):
@@ -56,6 +62,7 @@ class Export:
         form: The format.
         filters: Which transactions to export.
         progress: Reports transactions read.
+        exact: Whether CSV has texts exactly as stored, formulas included.
     """
 
     store: Store
@@ -64,6 +71,28 @@ class Export:
     form: Format
     filters: Filters = field(default_factory=Filters)
     progress: Progress = silent
+    exact: bool = False
+
+    async def write_to(self, stream: BinaryIO) -> int:
+        """Write to a stream instead of the file. Such an export cannot be resumed.
+
+        Returns:
+            The number of transactions written.
+
+        Raises:
+            OSError: The stream cannot be written.
+        """
+        checkpoint = Checkpoint(self._request())
+        self._write_header(stream)
+        if self.filters.user_id:
+            account = await self.store.account(self.filters.user_id)
+            checkpoint.rows += await self._write(stream, [account], checkpoint, 0)
+        else:
+            total = await count_transactions(self.store)
+            async for page in account_pages(self.store, ""):
+                checkpoint.rows += await self._write(stream, page.accounts, checkpoint, total)
+        stream.flush()
+        return checkpoint.rows
 
     async def run(self, *, resume: bool = False) -> int:
         """Write the file.
@@ -82,8 +111,8 @@ class Export:
             with self.target.open("r+b") as file:
                 file.truncate(checkpoint.size)
                 file.seek(checkpoint.size)
-                if not checkpoint.size and self.form == "csv":
-                    file.write(_csv([list(COLUMNS)]))
+                if not checkpoint.size:
+                    self._write_header(file)
                 if self.filters.user_id:
                     account = await self.store.account(self.filters.user_id)
                     checkpoint.rows += await self._write(file, [account], checkpoint, 0)
@@ -100,7 +129,12 @@ class Export:
         return self.target.with_name(self.target.name + ".progress")
 
     def _request(self) -> dict[str, Any]:
-        return {"source": self.source, "form": self.form, "filters": self.filters.as_json()}
+        return {
+            "source": self.source,
+            "form": self.form,
+            "filters": self.filters.as_json(),
+            "exact": self.exact,
+        }
 
     def _begin(self, *, resume: bool) -> Checkpoint:
         if resume:
@@ -166,11 +200,20 @@ class Export:
             self.progress(checkpoint.read, max(total, checkpoint.read))
         return rows
 
+    def _write_header(self, file: BinaryIO) -> None:
+        if self.form == "csv":
+            file.write(_csv([list(COLUMNS)]))
+
     def _line(self, transaction: Transaction) -> bytes:
         row = row_of(transaction)
         if self.form == "csv":
-            return _csv([list(row.values())])
+            values = row.values() if self.exact else map(_harmless, row.values())
+            return _csv([list(values)])
         return (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(_FORMULA) else value
 
 
 def _csv(rows: Iterable[list[Any]]) -> bytes:

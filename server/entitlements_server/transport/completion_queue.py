@@ -25,7 +25,7 @@ from grpc._cython import cygrpc  # type: ignore[attr-defined]  # private, and wi
 from msgspec import Struct
 
 from entitlements_server.transport.abuse import AbuseLimit
-from entitlements_server.transport.address import taken
+from entitlements_server.transport.address import listening, taken
 from entitlements_server.transport.interface import (
     FOREVER_S,
     LARGE_MESSAGE_BYTES,
@@ -310,7 +310,7 @@ class CompletionQueueTransport:
 
     Args:
         dispatcher: Takes the calls.
-        address: Where to listen, as HOST:PORT.
+        address: Where to listen, as HOST:PORT or unix:/PATH.
         credentials: For TLS; None: plain text.
         limits: Of the transport.
 
@@ -360,7 +360,7 @@ class CompletionQueueTransport:
         port = self._listen(address, credentials)
         if not port:
             raise taken(address)
-        self.address = f"{address.rpartition(':')[0]}:{port}"
+        self.address = listening(address, port)
         self._server.start()
         for _ in range(OUTSTANDING):
             self._request_call()

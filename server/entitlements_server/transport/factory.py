@@ -8,6 +8,7 @@ from typing import Any, Literal
 import grpc
 import structlog
 
+from entitlements_server.transport.address import require_free
 from entitlements_server.transport.interface import CallDispatcher, IncomingCall, Transport
 from entitlements_server.transport.options import Limits
 
@@ -31,13 +32,14 @@ async def open_transport(
     Args:
         kind: The transport. If the completion queue does not work, threads serve instead.
         dispatcher: Accepts the calls.
-        address: Where to listen, as HOST:PORT; port 0: any free port.
+        address: Where to listen, as HOST:PORT or unix:/PATH; port 0: any free port.
         credentials: For TLS; None: plain text.
         limits: The limits of the transport.
 
     Raises:
         ListenError: The server cannot listen on the address.
     """
+    require_free(address)
     # It logs a traceback for each metadata value that is not UTF-8.
     logging.getLogger("grpc._cython.cygrpc").setLevel(logging.CRITICAL + 1)
     from entitlements_server.transport.threads import ThreadsTransport  # noqa: PLC0415  # either

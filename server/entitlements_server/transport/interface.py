@@ -116,7 +116,7 @@ class Transport(Protocol):
 
     Attributes:
         name: Its name in the setting `transport`.
-        address: The address it listens on, as HOST:PORT with the actual port.
+        address: The address it listens on, as HOST:PORT with the actual port, or unix:/PATH.
     """
 
     name: str

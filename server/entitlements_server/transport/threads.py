@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 
-from entitlements_server.transport.address import taken
+from entitlements_server.transport.address import listening, taken
 from entitlements_server.transport.interface import (
     FOREVER_S,
     CallDispatcher,
@@ -110,7 +110,7 @@ class ThreadsTransport:
 
     Args:
         dispatcher: Accepts the calls.
-        address: Where to listen, as HOST:PORT.
+        address: Where to listen, as HOST:PORT or unix:/PATH.
         credentials: For TLS; None: plain text.
         limits: The limits of the transport.
 
@@ -142,7 +142,7 @@ class ThreadsTransport:
             raise taken(address) from error
         if not port:
             raise taken(address)
-        self.address = f"{address.rpartition(':')[0]}:{port}"
+        self.address = listening(address, port)
         self._server.start()
 
     async def stop(self, grace_s: float) -> None:

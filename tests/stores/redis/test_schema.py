@@ -12,7 +12,7 @@ from support.redis import RedisServer
 @pytest.mark.parametrize(
     "user_id", ["{", "}", "{}", "{ent:1}", "a{b}c", "{}{x}", ":", "*[?]", "ü€𝄞"]
 )
-async def test_a_user_id_may_hold_any_printable_character(store: Store, user_id: str) -> None:
+async def test_a_user_id_may_hold_any_visible_character(store: Store, user_id: str) -> None:
     """Braces, colons and what else means something to Redis mean nothing in a user id."""
     charge = recorded((await commit(store, top_up(user_id, 9, "k"), consume(user_id, "{k}")))[1])
     await commit(store, Refund(user_id=user_id, transaction_id=charge.transaction_id))
