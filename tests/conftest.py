@@ -3,7 +3,7 @@
 `make test` leaves the slow ones out, `make test-all` runs everything. A test is slow
 
 - by its folder: everything in SLOW_FOLDERS runs processes by the dozen or waits for what takes time;
-- by its variant: what is known of one store or transport is shown again on another (`_is_variant`);
+- by its variant: what is shown of one store or transport is shown again of another (`_is_variant`);
 - by its own mark, `@pytest.mark.slow`: it takes more than a second or so.
 
 CONTRIBUTING.md says which tier a new test belongs to.
@@ -26,6 +26,9 @@ SLOW_FOLDERS = {
     "process",  # starts a server for each test, and callers in other languages
 }
 
+QUICK_STORES = {"memory", "sqlite", "sqlite-busy"}
+"""The contract of the stores is quick on these: others are servers. What is theirs alone is quick."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,14 +40,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _is_variant(item: pytest.Item, folder: str) -> bool:
-    """Whether an item shows what another one shows, where that is slower to show.
-
-    The second transport is quick in the tests of the transports themselves. Redis Cluster is three
-    servers; what one Redis server does is quick.
-    """
+    """Whether an item shows what another one shows, where that is slower to show."""
     if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
         return False
-    variants = {str(value) for value in item.callspec.params.values()}
-    return bool(variants & {"cluster", "cluster-busy"}) or (
-        "threads" in variants and folder != "transport"
-    )
+    params = item.callspec.params
+    if folder == "stores":
+        store = params.get("kind", params.get("durable_kind", "memory"))
+        return store not in QUICK_STORES or params.get("servers") == "cluster"
+    return folder != "transport" and params.get("transport") == "threads"

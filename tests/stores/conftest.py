@@ -43,22 +43,20 @@ def three_servers() -> Iterator[RedisClusterServers]:
         yield cluster
 
 
-def patient(request: pytest.FixtureRequest) -> pytest.MonkeyPatch:
-    """Let a busy machine take longer than the product waits for Redis: the contract is not about that."""
-    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Redis on a busy machine take longer than the product waits: no test here is about that."""
     monkeypatch.setattr(connection, "_CONNECT_S", PATIENCE_S)
     monkeypatch.setattr(connection, "_REPLY_S", PATIENCE_S)
-    return monkeypatch
 
 
 def redis_kind(request: pytest.FixtureRequest) -> Kind:
-    patient(request)
     return RedisKind(request.getfixturevalue("one_server"))
 
 
 def busy_cluster_kind(request: pytest.FixtureRequest) -> Kind:
     """Chunks of a history so short that most pages need several, and hardly any memory."""
-    monkeypatch = patient(request)
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
     for module in (schema, account_write, redis_store):
         monkeypatch.setattr(module, "CHUNK", 3)
     monkeypatch.setattr(redis_store, "CACHED_ACCOUNTS", 2)
