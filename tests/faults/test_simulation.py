@@ -29,7 +29,7 @@ def test_a_broken_promise_is_found(name: str) -> None:
     assert check(200, breaking=name).problems
 
 
-@pytest.mark.parametrize("seed", [65])
+@pytest.mark.parametrize("seed", [2622])
 def test_a_group_is_never_written_after_a_batch_whose_sync_failed(seed: int) -> None:
     """Seeds that found it: the hole took acknowledged writes, or the whole ledger, with it."""
     assert not simulate(seed).problems

@@ -6,6 +6,7 @@ an account, each of which it fills in. What it says is one JSON object.
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -87,9 +88,12 @@ def rule(account: Any, facts: Any, command: Any) -> Any:
 
 async def main(url: str, deed: str) -> dict[str, Any]:
     store = await open_store(url)
-    if deed == "write":
+    if deed in ("write", "die"):
         await store.commit([TopUp(user_id="ada", amount=10, caller="newer")], rule)
     account = await store.account("ada")
+    if deed == "die":
+        print(json.dumps({"balance": account.balance}), flush=True)  # noqa: T201  # its answer
+        os._exit(1)
     history = await store.history_after("ada", 0, 100)
     found = [str(finding) async for finding in verify(store)]
     await store.accounts("", 1)

@@ -96,6 +96,18 @@ async def test_what_a_newer_minor_version_added_survives_being_read_and_written_
 
 
 @pytest.mark.slow
+async def test_what_a_killed_newer_version_has_not_flushed_is_left_to_it(tmp_path: Path) -> None:
+    """It alone knows what its own fields do to an account."""
+    path = tmp_path / "ledger.sqlite"
+    assert newer("1.1", f"sqlite://{path}", "die") == {"balance": 10}
+    with pytest.raises(StoreConfigurationError, match="Start the newer version once and stop it"):
+        await open_store(f"sqlite://{path}")
+    again = newer("1.1", f"sqlite://{path}", "read")
+    assert (again["balance"], again["tier"], again["findings"]) == (10, "Ada ☕", [])
+    assert await on(f"sqlite://{path}", findings) == []
+
+
+@pytest.mark.slow
 async def test_this_version_does_not_copy_an_account_that_it_cannot_derive(url: str) -> None:
     newer("1.1", url, "write")
     target = MemoryStore()

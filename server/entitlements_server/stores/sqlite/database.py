@@ -92,6 +92,9 @@ class Database:
         self._connection.set_busy_timeout(_BUSY_MS)
         self._connection.pragma("cache_size", -_CACHE_KIB)
         self._connection.pragma("temp_store", "memory")
+        # SQLite does not report failures of automatic checkpoints, and a commit after a failed sync
+        # would look durable. So all checkpoints are explicit. And a file that is refused stays as it is.
+        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         if read_only:
             return
         # Before any change: a file that this version cannot read must stay as it is.
@@ -104,10 +107,7 @@ class Database:
             )
         self._connection.pragma("synchronous", "full")
         self._connection.pragma("journal_size_limit", _WAL_BYTES)
-        # SQLite does not report failures of automatic checkpoints, and a commit after a failed sync
-        # would look durable. So all checkpoints are explicit.
-        self._connection.set_wal_hook(self._count_pages)
-        self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        self._connection.set_wal_hook(self._count_pages)  # in place of automatic checkpoints
 
     def close(self, *, checkpoint: bool = False) -> None:
         """Close the connection, whatever state the disk is in.
