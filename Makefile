@@ -60,7 +60,7 @@ coverage: .venv/.ready ## run every test, and show which lines none of them reac
 
 check: lint contract test-all ## what CI runs: lint, the contract, every test
 
-dist: .venv/.ready ## build the wheel and the sdist in dist/, and check them
+dist: .venv/.ready ## build the wheel and the sdist in dist/, check them; install linters for what deploys them
 	rm -rf dist
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group release
 	$(BIN)/python -m hatchling build
