@@ -19,6 +19,7 @@ A call that fails never grants access: see `EntitlementError`. The stubs of the 
 | `fastapi.py`, `_problem_details.py` | the gate, and the problem documents it answers with |
 | `_version.py` | the version of this release |
 | `testing/` | the real service in the process of a test |
+| `_charge_headers.py`, `_openapi.py` | what responses and the OpenAPI document tell about charges |
 | `cli/` | the command line `entitlements` |
 | `v1/` | the generated stubs |
 """

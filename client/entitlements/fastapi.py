@@ -15,16 +15,21 @@ endpoint does not run. An endpoint that raises any exception costs nothing.
 import logging
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
+from weakref import WeakSet
 
 from entitlements._async import AsyncEntitlementClient
 from entitlements._calls import new_key
+from entitlements._charge_headers import ChargeHeaders, noted
 from entitlements._errors import EntitlementError
+from entitlements._openapi import PROBLEM_JSON, describe
 from entitlements._problem_details import InProgressError, of
 from entitlements._values import Transaction
 
 try:
     from fastapi import Depends, FastAPI, Header, Request
+    from fastapi.dependencies.models import Dependant
     from fastapi.responses import JSONResponse
+    from fastapi.routing import APIRoute
 except ModuleNotFoundError as missing:
     raise ModuleNotFoundError(
         "entitlements.fastapi needs FastAPI. Install entitlements with the extra 'fastapi'.",
@@ -36,6 +41,9 @@ __all__ = ["Gate", "install"]
 
 _SERVER_ERROR = 500
 _log = logging.getLogger("entitlements")
+
+_gates: WeakSet[Callable[..., Any]] = WeakSet()
+"""The dependencies that gates have made, to know gated endpoints by."""
 
 
 def _no_event() -> str:
@@ -118,6 +126,7 @@ class Gate:
         client_of_gate = Depends(self.client)
 
         async def require(
+            request: Request,
             client: Annotated[AsyncEntitlementClient, client_of_gate],
             user_id: Annotated[str, user],
             event_id: Annotated[str, event],
@@ -142,20 +151,49 @@ class Gate:
                     event_id=event_id,
                     idempotency_key=idempotency_key,
                 ) as paid:
-                    yield paid
+                    with noted(request.scope, paid, own_key=bool(idempotency_key)):
+                        yield paid
             finally:
                 self._busy.discard((user_id, key))
 
+        _gates.add(require)
         return require
 
 
 def install(app: FastAPI) -> None:
     """Make `app` respond to the errors of the gate with problem documents instead of status 500.
 
+    Responses of gated endpoints get the headers `Entitlements-Charged` and `Entitlements-Left`, and the
+    OpenAPI document of `app` lists their problem documents and headers.
+
     Args:
         app: The application, before it serves.
     """
     app.add_exception_handler(EntitlementError, _answer)
+    app.add_middleware(ChargeHeaders)
+    make_document = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        new = app.openapi_schema is None
+        document = make_document()
+        if new:
+            _describe_gated(app, document)
+        return document
+
+    # As FastAPI's documentation says to extend it.
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _describe_gated(app: FastAPI, document: dict[str, Any]) -> None:
+    for route in app.routes:
+        if isinstance(route, APIRoute) and route.include_in_schema and _is_gated(route.dependant):
+            for method in route.methods or ():
+                operation = document["paths"][route.path_format][method.lower()]
+                describe(operation, document.setdefault("components", {}))
+
+
+def _is_gated(dependant: Dependant) -> bool:
+    return dependant.call in _gates or any(map(_is_gated, dependant.dependencies))
 
 
 async def _answer(_: Request, error: Exception) -> JSONResponse:
@@ -168,5 +206,5 @@ async def _answer(_: Request, error: Exception) -> JSONResponse:
         problem.body,
         status_code=problem.status,
         headers=problem.headers,
-        media_type="application/problem+json",
+        media_type=PROBLEM_JSON,
     )

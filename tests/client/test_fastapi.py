@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
+from fastapi.responses import PlainTextResponse
 
 from entitlements import AsyncEntitlementClient, Transaction
 from entitlements.fastapi import Gate, install
@@ -70,6 +71,14 @@ def build(  # noqa: C901 - a list of endpoints
 
     def fail_later() -> None:
         raise ArithmeticError("after the response")
+
+    @app.get("/open")
+    async def ungated() -> str:
+        return "open"
+
+    @app.get("/events/{event}/own-response")
+    async def own_response(_: Paid) -> PlainTextResponse:
+        return PlainTextResponse("mine")
 
     @app.get("/unknown-feature", dependencies=[gate("crystal_ball")])
     async def unknown() -> None:
@@ -309,6 +318,57 @@ async def test_the_openapi_document_has_the_header(app: Any, http: httpx.AsyncCl
     document = app[0].openapi()
     names = [each["name"] for each in document["paths"]["/events/{event}"]["get"]["parameters"]]
     assert "idempotency-key" in names
+
+
+def charge_headers(response: httpx.Response) -> tuple[str | None, str | None]:
+    headers = response.headers
+    return headers.get("entitlements-charged"), headers.get("entitlements-left")
+
+
+async def test_a_response_tells_what_was_charged_and_what_is_left(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
+    """Also if the endpoint makes its own response. A replay was charged before."""
+    await aio_client.top_up(user, 7)
+    key = {"Idempotency-Key": "k-1"}
+    assert charge_headers(await http.get("/free")) == ("0", "7")
+    assert charge_headers(await http.get("/events/final", headers=key)) == ("2", "5")
+    assert charge_headers(await http.get("/events/final", headers=key)) == ("0", None)
+    assert charge_headers(await http.get("/events/final/own-response")) == ("2", "3")
+    assert charge_headers(await http.get("/events/final/in-a-thread")) == ("2", "1")
+
+
+async def test_a_response_tells_of_no_charge_that_was_refunded_or_denied(
+    http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
+) -> None:
+    assert charge_headers(await http.get("/events/final")) == (None, None)
+    await aio_client.top_up(user, 2)
+    assert charge_headers(await http.get("/events/final/not-found")) == (None, None)
+    assert charge_headers(await http.get("/events/final/raises")) == (None, None)
+    assert charge_headers(await http.get("/open")) == (None, None)
+
+
+async def test_the_openapi_document_lists_the_problems_of_gated_endpoints_with_their_bodies(
+    app: Any, http: httpx.AsyncClient, user: str
+) -> None:
+    """What is listed is what is answered: names and types of members."""
+    document = (await http.get("/openapi.json")).json()
+    operation = document["paths"]["/events/{event}"]["get"]
+    responses = operation["responses"]
+    assert list(responses) == ["200", "400", "402", "409", "422", "503"]
+    assert set(responses["200"]["headers"]) == {"Entitlements-Charged", "Entitlements-Left"}
+    assert "Retry-After" in responses["503"]["headers"]
+    assert "application/json" in responses["422"]["content"]  # FastAPI's own stays.
+    denied = problem(await http.get("/events/final"))
+    shown = responses["402"]["content"]["application/problem+json"]
+    assert shown["examples"]["insufficient-tokens"]["value"].keys() == denied.keys()
+    schema = document["components"]["schemas"][shown["schema"]["$ref"].rpartition("/")[2]]
+    types = {"integer": int, "string": str}
+    for name, value in denied.items():
+        assert isinstance(value, types[schema["properties"][name]["type"]])
+    conflicts = responses["409"]["content"]["application/problem+json"]["examples"]
+    assert set(conflicts) == {"charge-refunded", "request-in-progress"}
+    assert list(document["paths"]["/open"]["get"]["responses"]) == ["200"]
 
 
 def test_a_gate_depends_on_what_its_user_says() -> None:
