@@ -4,8 +4,7 @@ BIN := .venv/bin
 PROTOS := $(wildcard protos/entitlements/v1/*.proto)
 # gRPC's generator writes a module for each file it is given, empty where there is no service.
 SERVICES = $(shell grep -l '^service ' $(PROTOS))
-PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos \
-	--proto_path="$$($(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos --proto_path=protos/third_party/googleapis
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help

@@ -7,7 +7,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import sysconfig
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +25,7 @@ from support.server_process import ServerProcess
 
 PEERS = TESTS / "peers"
 # protoc and protobufjs find google/rpc there.
-PROTO_FOLDERS = (str(ROOT / "protos"), sysconfig.get_path("purelib"))
+PROTO_FOLDERS = (str(ROOT / "protos"), str(ROOT / "protos" / "third_party" / "googleapis"))
 
 SERVICE = "entitlements.v1.EntitlementService"
 CONSUME = f"{SERVICE}/Consume"
