@@ -181,7 +181,7 @@ async def test_a_damaged_file_is_found(tmp_path: Path) -> None:
         connection.execute("DELETE FROM sqlite_schema WHERE name = 'refunds'")
 
     file = await spoilt(tmp_path, damage)
-    assert any("SQLite cannot read it" in str(finding) for finding in check_file(file))
+    assert any("SQLite cannot read it to check" in str(finding) for finding in check_file(file))
 
 
 async def spoilt(folder: Path, spoil: Callable[[apsw.Connection], object]) -> Path:

@@ -23,7 +23,13 @@ from entitlements_server.maintenance.snapshot import Snapshot, open_snapshot
 from entitlements_server.maintenance.stats import stats as count
 from entitlements_server.maintenance.verify import verify as check
 from entitlements_server.stores.factory import ledger_backup
-from entitlements_server.stores.interface import Finding, Progress, StoreUnavailableError
+from entitlements_server.stores.format import ForeignFormatError
+from entitlements_server.stores.interface import (
+    DamagedRecordError,
+    Finding,
+    Progress,
+    StoreUnavailableError,
+)
 from entitlements_server.stores.urls import masked
 
 DOES_NOT_HOLD = 3
@@ -65,11 +71,14 @@ def backup(
 @with_settings("store")
 def verify(configuration: Configuration) -> None:
     """Check every account. Exit status: 0 all holds, 3 something does not, 1 could not look."""
-    findings, checked = _run(configuration, "Checking", _verify)
-    for finding in findings[:_SHOWN]:
-        typer.echo(str(finding))
-    if len(findings) > _SHOWN:
-        typer.echo(f"… and {len(findings) - _SHOWN} more.")
+    found, checked = _run(configuration, "Checking", _verify)
+    findings = [one for one in found if not one.is_warning]
+    warnings = [one for one in found if one.is_warning]
+    for group, prefix in ((findings, ""), (warnings, "Warning: ")):
+        for finding in group[:_SHOWN]:
+            typer.echo(f"{prefix}{finding}")
+        if len(group) > _SHOWN:
+            typer.echo(f"… and {len(group) - _SHOWN} more.")
     if findings:
         typer.echo(f"{len(findings)} things do not hold.", err=True)
         raise typer.Exit(DOES_NOT_HOLD)
@@ -178,6 +187,11 @@ def _run(
 
     try:
         return asyncio.run(run())
+    except (DamagedRecordError, ForeignFormatError) as error:
+        raise ConfigurationError(
+            f"A record cannot be read, so nothing complete can be said of the ledger ({error}): run verify,"
+            " which names all such records."
+        ) from error
     except StoreUnavailableError as error:
         raise ConfigurationError(
             f"The store {masked(url)} cannot be reached: see that it runs, then try again."

@@ -40,6 +40,26 @@ class ReadSet:
     keys: frozenset[tuple[str, str]]
     charges: frozenset[tuple[str, int]]
 
+    @property
+    def named(self) -> set[str]:
+        """All users in it."""
+        return {*self.users, *(user for user, _ in self.keys), *(user for user, _ in self.charges)}
+
+    def halves(self) -> "tuple[ReadSet, ReadSet] | None":
+        """Split it by users; None if it names only one."""
+        users = sorted(self.named)
+        if len(users) <= 1:
+            return None
+        first = set(users[: len(users) // 2])
+        return self._only(first), self._only(set(users) - first)
+
+    def _only(self, users: set[str]) -> "ReadSet":
+        return ReadSet(
+            self.users & users,
+            frozenset(one for one in self.keys if one[0] in users),
+            frozenset(one for one in self.charges if one[0] in users),
+        )
+
     @classmethod
     def of_transactions(cls, transactions: Iterable[Transaction]) -> "ReadSet":
         """Return the read set of `transactions`: users, keys, and the charges they refund."""
@@ -79,11 +99,13 @@ class Entry(Struct, frozen=True, gc=False):
         transaction: The next one of its user.
         stored: The same transaction as it is stored: see `encoding.py`.
         account: The account after it.
+        refunded: For a refund, its charge after it.
     """
 
     transaction: Transaction
     stored: bytes
     account: Account
+    refunded: Charge | None = None
 
 
 class Decided(NamedTuple):
@@ -177,9 +199,9 @@ class State:
         if transaction.kind is _REFUND:
             charge = self.charge(user_id, transaction.refunded_transaction_id)
             assert charge is not None
-            self.charges[user_id, charge.transaction.sequence] = Charge(
-                charge.transaction, charge.refunded + transaction.amount, transaction
-            )
+            refunded = Charge(charge.transaction, charge.refunded + transaction.amount, transaction)
+            self.charges[user_id, charge.transaction.sequence] = refunded
+            return Entry(transaction, stored, account, refunded)
         return Entry(transaction, stored, account)
 
 
