@@ -96,6 +96,7 @@ class Engine:
         max_queued: Commands that may wait, at least 1; more are refused.
         clock_us: The time, microseconds since 1970 UTC.
         observer: Watches groups, if anyone does.
+        alerts: Takes what an operator has to look at.
     """
 
     def __init__(
@@ -106,13 +107,14 @@ class Engine:
         max_queued: int = 4096,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         observer: Observer | None = None,
+        alerts: Alerts | None = None,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._max_queued = max_queued
         self._clock_us = clock_us
         self._observer = observer
-        self._alerts = Alerts()
+        self._alerts = alerts or Alerts()
         self._loop = asyncio.get_running_loop()
         self._handover = Handover(self._loop, self._take)
         self._queue: deque[Submission] = deque()

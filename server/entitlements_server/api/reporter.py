@@ -32,6 +32,7 @@ class Reporter:
     Args:
         observer: Notified of each call that ends.
         tracer: Traces calls; None: no traces.
+        alerts: Takes what an operator has to look at.
         log_calls: Whether to log every call.
     """
 
@@ -40,13 +41,14 @@ class Reporter:
         observer: CallObserver | None = None,
         tracer: Tracer | None = None,
         *,
+        alerts: Alerts | None = None,
         log_calls: bool = False,
     ) -> None:
         self._observer = observer or NoObserver()
         self._tracer = tracer
         self._log_calls = log_calls
         self._rejections = Throttle(lines=20, seconds=10.0)
-        self._alerts = Alerts()
+        self._alerts = alerts or Alerts()
 
     def begin_span(self, method: str, call: IncomingCall) -> Span | None:
         """Begin the span of a call, if calls are traced."""

@@ -40,25 +40,30 @@ class ReadSet:
     keys: frozenset[tuple[str, str]]
     charges: frozenset[tuple[str, int]]
 
-    @property
-    def named(self) -> set[str]:
-        """All users in it."""
-        return {*self.users, *(user for user, _ in self.keys), *(user for user, _ in self.charges)}
-
     def halves(self) -> "tuple[ReadSet, ReadSet] | None":
-        """Split it by users; None if it names only one."""
-        users = sorted(self.named)
-        if len(users) <= 1:
+        """Split it, first between users. None if it names only one thing."""
+        users = {*self.users, *(user for user, _ in self.keys), *(user for user, _ in self.charges)}
+        if len(users) > 1:
+            first_users = set(sorted(users)[: len(users) // 2])
+            first = ReadSet(
+                self.users & first_users,
+                frozenset(one for one in self.keys if one[0] in first_users),
+                frozenset(one for one in self.charges if one[0] in first_users),
+            )
+        elif self.users and (self.keys or self.charges):
+            first = ReadSet(self.users, frozenset(), frozenset())
+        elif self.keys and self.charges:
+            first = ReadSet(frozenset(), self.keys, frozenset())
+        elif len(self.keys) + len(self.charges) > 1:
+            half = (len(self.keys) + len(self.charges)) // 2
+            keys, charges = sorted(self.keys)[:half], sorted(self.charges)[:half]
+            first = ReadSet(frozenset(), frozenset(keys), frozenset(charges))
+        else:
             return None
-        first = set(users[: len(users) // 2])
-        return self._only(first), self._only(set(users) - first)
-
-    def _only(self, users: set[str]) -> "ReadSet":
-        return ReadSet(
-            self.users & users,
-            frozenset(one for one in self.keys if one[0] in users),
-            frozenset(one for one in self.charges if one[0] in users),
+        rest = ReadSet(
+            self.users - first.users, self.keys - first.keys, self.charges - first.charges
         )
+        return first, rest
 
     @classmethod
     def of_transactions(cls, transactions: Iterable[Transaction]) -> "ReadSet":

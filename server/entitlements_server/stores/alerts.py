@@ -35,10 +35,7 @@ class Alerts:
         self._lock = Lock()
 
     def damaged(self, error: DamagedRecordError) -> None:
-        """Report a damaged record, if this error has not been reported."""
-        if error.is_reported:
-            return
-        error.is_reported = True
+        """Report a damaged record."""
         if self._is_first(error.reference):
             log.error(
                 "A stored record is damaged. Calls that need it fail with RECORD_DAMAGED; other users"

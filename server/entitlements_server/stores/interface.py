@@ -50,9 +50,6 @@ class DamagedRecordError(CallError):
         record: Where it is stored, for the operator: a table and row, or a key.
         problem: What is wrong with it, as the end of a sentence.
         sequence: Of the transaction; 0: it is not, or not only, a transaction.
-
-    Attributes:
-        is_reported: Whether the log has it.
     """
 
     reason = "RECORD_DAMAGED"
@@ -77,7 +74,6 @@ class DamagedRecordError(CallError):
         self.record = record
         self.problem = problem
         self.sequence = sequence
-        self.is_reported = False
 
 
 class StoreConfigurationError(ConfigurationError):

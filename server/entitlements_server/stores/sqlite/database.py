@@ -169,8 +169,7 @@ class Database:
         except Exception as error:  # noqa: BLE001  # a row can be damaged in many ways
             halves = read_set.halves()
             if halves is None:
-                (user_id,) = read_set.named
-                return {user_id: _damaged(user_id, "a row that the request needs", error)}
+                return _damage_of(read_set, error)
             return {
                 user_id: damaged
                 for half in halves
@@ -345,6 +344,17 @@ class Database:
         row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
         assert row is not None
         return row
+
+
+def _damage_of(read_set: ReadSet, error: Exception) -> dict[str, DamagedRecordError]:
+    """Return the damage of the one row that a read set needs."""
+    for user_id in read_set.users:
+        return {user_id: _damaged(user_id, ACCOUNT_ROW, error)}
+    for user_id, key in read_set.keys:
+        return {user_id: _damaged(user_id, f"the row that key '{key}' is bound to", error)}
+    for user_id, sequence in read_set.charges:
+        return {user_id: _damaged(user_id, row_of(sequence), error, sequence)}
+    raise error
 
 
 def _damaged(user_id: str, record: str, error: Exception, sequence: int = 0) -> DamagedRecordError:
