@@ -97,7 +97,8 @@ class Transaction:
             or top-up, 0 if denied or free.
         balance_before: In tokens.
         balance_after: In tokens.
-        create_time: When it was recorded, UTC, by the clock of the service.
+        create_time: When it was recorded, UTC, by the clock of the service. Never before the transaction before it.
+        decision_time: When it was decided, UTC, if that differs from `create_time`: a clock was set back. Otherwise None.
         event_id: The analysed event. Only for CONSUME; may be empty.
         idempotency_key: The key that was sent, or empty.
         reason: Why, as the caller put it. Not for CONSUME; may be empty.
@@ -120,6 +121,7 @@ class Transaction:
     balance_before: int
     balance_after: int
     create_time: datetime
+    decision_time: datetime | None
     event_id: str
     idempotency_key: str
     reason: str
@@ -217,6 +219,7 @@ def transaction(message: pb.Transaction, *, replayed: bool = False) -> Transacti
         balance_before=message.balance_before,
         balance_after=message.balance_after,
         create_time=_time(message.create_time),
+        decision_time=_time(message.decision_time) if message.HasField("decision_time") else None,
         event_id=message.event_id,
         idempotency_key=message.idempotency_key,
         reason=message.reason,

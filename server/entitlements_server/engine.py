@@ -43,8 +43,8 @@ command: without them, groups of five were committed where there could be one of
 group costs as much as ten commands. See docs/performance.md.
 """
 
-ENOUGH = 64
-"""Commands that are worth a group at once, however busy the event loop is."""
+MIN_BUSY_GROUP = 64
+"""Commands that begin a group at once, however busy the event loop is."""
 
 
 class Observer(Protocol):
@@ -63,7 +63,7 @@ class Observer(Protocol):
 
 
 Settle = Callable[[Sequence[CommandResult] | Exception], None]
-"""Takes the outcomes of a submission, or why there are none. Called once, on the event loop."""
+"""Receives the outcomes of a submission, or the error. Called once, on the event loop."""
 
 
 class Submission(Struct, eq=False):
@@ -71,11 +71,11 @@ class Submission(Struct, eq=False):
 
     Attributes:
         commands: 1 to MAX_GROUP.
-        settle: Takes what becomes of them.
-        deadline_s: When nobody waits for them any more, by `time.monotonic`; None: never.
-        origin: What observers get to know of where they come from.
-        abandoned: Nobody waits for them any more: they are dropped if their group has not begun.
-            May be set from any thread.
+        settle: Receives the outcomes.
+        deadline_s: When their caller gives up, in seconds of `time.monotonic`; None: never.
+        origin: Where they come from, for observers.
+        abandoned: Their caller has given up: they are dropped if their group has not begun. May be set
+            from any thread.
     """
 
     commands: Sequence[Command]
@@ -92,11 +92,11 @@ class Engine:
 
     Args:
         store: Where to commit.
-        catalogue: Returns the catalogue in force; asked once a group.
-        max_queued: Commands that may wait, at least 1; more are refused.
+        catalogue: Returns the catalogue in force; called once per group.
+        max_queued: Commands that may wait, at least 1; submissions beyond that are shed.
         clock_us: The time, microseconds since 1970 UTC.
-        observer: Watches groups, if anyone does.
-        alerts: Takes what an operator has to look at.
+        observer: Observes groups; None: nobody does.
+        alerts: Reports what an operator has to look at.
     """
 
     def __init__(
@@ -190,7 +190,7 @@ class Engine:
             raise
 
     async def close(self) -> None:
-        """Refuse new commands, and return when those that wait are committed."""
+        """Shed new commands, and return when those that wait are committed."""
         with self._lock:
             self._closed = True
         # What was posted before has been delivered after a turn of the loop.
@@ -217,15 +217,15 @@ class Engine:
             self._committing = None
 
     async def _gather(self) -> None:
-        """Let calls that are under way join the group, as long as there are any."""
+        """Wait for calls that are on their way, so that they join the group."""
         quiet = queued = 0
-        while quiet < QUIET_TURNS and self._queued < ENOUGH:
+        while quiet < QUIET_TURNS and self._queued < MIN_BUSY_GROUP:
             quiet = quiet + 1 if self._queued == queued else 0
             queued = self._queued
             await asyncio.sleep(0)
 
     def _next_group(self) -> list[Submission]:
-        """Take the submissions of the next group off the queue, without those nobody waits for."""
+        """Take the submissions of the next group off the queue, without those that were given up."""
         group: list[Submission] = []
         late: list[Submission] = []
         size = taken = 0
@@ -272,7 +272,7 @@ class Engine:
             try:
                 self._observer.committed(results, origins, seconds)
             except Exception:
-                # Those who watch must not stop those who work.
+                # A failing observer must not stop the engine.
                 log.exception("A group could not be observed.")
 
     async def _results(self, commands: Sequence[Command]) -> Sequence[CommandResult]:
@@ -329,7 +329,7 @@ def _settle(submission: Submission, outcomes: Sequence[CommandResult] | Exceptio
     try:
         submission.settle(outcomes)
     except Exception:
-        # One who cannot take its outcomes must not keep the others from theirs.
+        # One failing receiver must not keep the others from their outcomes.
         log.exception("The outcomes of a submission could not be taken.")
 
 

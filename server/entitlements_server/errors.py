@@ -59,19 +59,19 @@ class FieldViolation(NamedTuple):
 class CallError(Exception):
     """A call that ends without a response.
 
-    A class that callers can meet sets `code`, and its docstring begins with a line that says when it
-    happens, for docs/errors.md.
+    A class that callers can meet sets `code`. The first line of its docstring says when it happens, for
+    docs/errors.md.
 
     Attributes:
         reason: A name of the public enum `ErrorReason`, without its prefix. Empty: the contract has none,
             and the call ends with code and message alone.
-        code: With which status code the call ends.
-        remedy: What the caller can do, as a sentence.
-        metadata_keys: Of what its message tells of, in `metadata`.
+        code: The status code that the call ends with.
+        remedy: A sentence that says what the caller can do.
+        metadata_keys: The keys of `metadata`.
         message: A sentence for the caller. `str()` may differ: it is for the log.
-        metadata: The values of the message for programs, by `metadata_keys`.
-        field_violation: Which field is wrong, if that is what it is about.
-        retry_delay_s: When to send the request again, in seconds; None: no time would help more than another.
+        metadata: What the message says, as values for programs.
+        field_violation: The field that is wrong, if it is about one.
+        retry_delay_s: Seconds after which to send the request again; None: waiting does not help.
     """
 
     reason: ClassVar[str] = ""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from support.once import once
 from support.repository import ROOT
 
 pytestmark = pytest.mark.slow
@@ -15,16 +16,18 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def binaries(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The programs of an environment that has `pip install .` and nothing else."""
-    home = tmp_path_factory.mktemp("venv")
-    subprocess.run([sys.executable, "-m", "venv", home], check=True)
-    subprocess.run(
-        [
-            *(home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"),
-            *("--constraint", ROOT / "constraints.txt", ROOT),
-        ],
-        check=True,
-    )
-    return home / "bin"
+
+    def install(home: Path) -> None:
+        subprocess.run([sys.executable, "-m", "venv", home], check=True)
+        subprocess.run(
+            [
+                *(home / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check"),
+                *("--constraint", ROOT / "constraints.txt", ROOT),
+            ],
+            check=True,
+        )
+
+    return once(tmp_path_factory, "base-install", install) / "bin"
 
 
 def test_the_base_install_pulls_in_three_packages(binaries: Path) -> None:

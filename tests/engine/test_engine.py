@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from entitlements_server.engine import ENOUGH, MAX_GROUP, Engine
+from entitlements_server.engine import MAX_GROUP, MIN_BUSY_GROUP, Engine
 from entitlements_server.errors import InternalError, OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.ledger.commands import Command, Consume, TopUp
@@ -78,9 +78,9 @@ async def test_a_stream_of_commands_without_end_does_not_keep_a_group_from_begin
     store = GatedStore()
     store.gate.set()
     engine = engine_on(store, max_queued=1000)
-    await asyncio.gather(*(arrive(engine, turn) for turn in range(3 * ENOUGH)))
+    await asyncio.gather(*(arrive(engine, turn) for turn in range(3 * MIN_BUSY_GROUP)))
     assert len(store.groups) > 2
-    assert max(map(len, store.groups)) <= ENOUGH + 5
+    assert max(map(len, store.groups)) <= MIN_BUSY_GROUP + 5
 
 
 async def test_a_group_never_takes_more_than_its_limit_nor_splits_a_submission() -> None:

@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_contract_or_reserved_there(value: Any) -> 
     assert contract.keys() - mine == derived
 
 
-def test_facts_come_first_and_then_what_is_personal_each_in_ascending_order() -> None:
+def test_impersonal_fields_come_first_and_then_personal_ones_each_in_ascending_order() -> None:
     every: dict[str, Any] = {}
     for name in names_of(Transaction):
         every |= sample(Transaction, name)
@@ -75,9 +75,11 @@ def test_facts_come_first_and_then_what_is_personal_each_in_ascending_order() ->
     assert [by_number[number] for number in numbers[at:]] == list(PERSONAL)
 
 
-def test_no_fact_is_an_object_for_its_members_might_be_taken_for_the_personal_ones() -> None:
-    facts = [one for one in fields(Transaction) if one.name not in (*PERSONAL, "carried")]
-    assert {one.type for one in facts} <= {int, str, Kind, Status}
+def test_no_impersonal_field_is_an_object_for_its_members_might_be_taken_for_personal_ones() -> (
+    None
+):
+    impersonal = [one for one in fields(Transaction) if one.name not in (*PERSONAL, "carried")]
+    assert {one.type for one in impersonal} <= {int, str, Kind, Status}
 
 
 def test_a_field_that_is_its_default_is_not_stored_however_it_was_made() -> None:

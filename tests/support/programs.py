@@ -18,7 +18,7 @@ def tool(name: str) -> str:
     found = shutil.which(name) or shutil.which(name, path=str(Path.home() / "go/bin"))
     if found:
         return found
-    problem = f"{name} is not installed; README.md, 'Developing', says how to get it"
+    problem = f"{name} is not installed; CONTRIBUTING.md, 'Tools', says more"
     if os.environ.get("CI"):
         pytest.fail(problem)
     pytest.skip(problem)

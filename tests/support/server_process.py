@@ -1,5 +1,6 @@
 """The server as a process of its own, as operators run it. Nothing else here starts one."""
 
+import contextlib
 import os
 import re
 import signal
@@ -15,7 +16,10 @@ import grpc
 
 from support.programs import command
 from support.repository import TESTS
-from support.waiting import PATIENCE_S, until
+from support.waiting import until
+
+START_S = 180
+"""How long a server may take to listen, before the test fails: it has to happen, not to be fast."""
 
 END_S = 60
 """How long a server may take to leave after SIGTERM, before the test fails."""
@@ -54,8 +58,16 @@ class ServerProcess:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if "COVERAGE_PROCESS_CONFIG" in os.environ:
+            self._end_softly()
         self.kill()
         self._log.close()
+
+    def _end_softly(self) -> None:
+        """A process that is killed can't say what it ran."""
+        self.process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(5)
 
     def start(self) -> None:
         """Start it, the first time or after it was killed or stopped; it listens when this returns."""
@@ -67,7 +79,7 @@ class ServerProcess:
             env=self._environment,
         )
         self.output = ""
-        giving_up = threading.Timer(PATIENCE_S, self.process.kill)
+        giving_up = threading.Timer(START_S, self.process.kill)
         giving_up.start()
         assert self.process.stdout is not None
         for line in self.process.stdout:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from entitlements_server.transport.abuse import MAX_GIVEN_UP_PER_S, AbuseGuard, close_connection
+from entitlements_server.transport.abuse import MAX_GIVEN_UP_PER_S, AbuseLimit, close_connection
 
 DESCRIPTORS = Path("/proc/self/fd")
 
@@ -46,14 +46,14 @@ def test_some_calls_that_are_given_up_are_no_flood() -> None:
         socket.create_connection(listener.getsockname()) as peer,
     ):
         accepted = listener.accept()[0]
-        guard = AbuseGuard()
+        limit = AbuseLimit()
         name = f"ipv4:127.0.0.1:{peer.getsockname()[1]}"
         for _ in range(MAX_GIVEN_UP_PER_S):
-            guard.given_up(name)
-        guard.act()
+            limit.given_up(name)
+        limit.act()
         accepted.sendall(b"x")
         assert peer.recv(1) == b"x"
-        guard.given_up(name)
-        guard.act()
+        limit.given_up(name)
+        limit.act()
         assert peer.recv(1) == b""
         accepted.close()

@@ -1,6 +1,6 @@
-"""The one way into the server: every call of every service passes here, before it is read.
+"""The entry of the server: every call of every service comes through here before it is read.
 
-It is the only taker of calls, so nothing is reachable beside it.
+The transport knows nothing else, so no method can be reached without it.
 """
 
 import asyncio
@@ -17,20 +17,20 @@ from entitlements_server.handover import Handover
 from entitlements_server.transport.interface import IncomingCall
 
 MAX_READING = 8
-"""Reads that wait for the store at once. Each may make a page of a thousand transactions."""
+"""Reads that may wait for the store at a time. Each may make a page of a thousand transactions."""
 
 
 class Dispatcher:
-    """Lets calls in: who calls, may they, and is there room; see transport.interface.CallDispatcher.
+    """Admits calls: who calls, may they, and is there room? See transport.interface.CallDispatcher.
 
     Make it on the event loop that the engine runs on.
 
     Args:
         routes: By exact path, as in `/package.Service/Method`. Any other path is unknown.
-        auth: Recognises callers.
+        auth: Authenticates callers.
         engine: Commits writes.
         reporter: Reports calls that end.
-        bounds: How much there is room for.
+        bounds: Limits on calls.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Dispatcher:
 
     @property
     def in_flight(self) -> int:
-        """Calls that are begun and not over."""
+        """Calls that have begun and have not ended."""
         return self._admission.in_flight
 
     def begin(self, call: IncomingCall) -> Session:
@@ -75,7 +75,7 @@ class Dispatcher:
         return session
 
     def leave(self) -> None:
-        """Shed new work from here on, and end the calls that would go on for ever."""
+        """Shed new calls from now on, and end the streams."""
         self._admission.leaving = True
         for session in tuple(self._streaming):
             session.leave()

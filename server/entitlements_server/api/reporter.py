@@ -32,7 +32,7 @@ class Reporter:
     Args:
         observer: Notified of each call that ends.
         tracer: Traces calls; None: no traces.
-        alerts: Takes what an operator has to look at.
+        alerts: Reports what an operator has to look at.
         log_calls: Whether to log every call.
     """
 

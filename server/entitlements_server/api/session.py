@@ -21,10 +21,10 @@ from entitlements_server.stores.interface import CommandResult
 from entitlements_server.transport.interface import IncomingCall
 
 _READ_ROOM_BYTES = 1024 * 1024
-"""Room that there must be for an answer before it is read and made: a long page of transactions."""
+"""Room that an answer needs before it is made: that of a long page of transactions."""
 
 _LAST_MESSAGE_S = 0.5
-"""How long a stream that is to end may take to send the message that it has begun."""
+"""How long a stream may take to send its last message when the server stops."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,14 +47,14 @@ class Serving:
 
 
 class Session:
-    """One call. Whoever answers it first ends it; what comes later finds it answered.
+    """One call. The first answer ends it; later ones do nothing.
 
-    The transport's thread brings what arrives. Writes and slow reads are answered from the event loop.
+    Events arrive on the transport's thread. Writes and slow reads are answered on the event loop.
 
     Attributes:
         route: Of its method; None: the server has no such method.
         identity: Its caller, once recognised.
-        ticket: What admission gave for it; None: it was not admitted.
+        ticket: Its ticket of admission; None: it was not admitted.
     """
 
     __slots__ = (
@@ -113,8 +113,8 @@ class Session:
     def reject(self, error: Exception) -> None:
         """Do not serve the call.
 
-        One that streams is told after its first message: grpc.aio reports an error of its own where the
-        answer overtakes what it sends.
+        A stream is answered after its first message: grpc.aio reports an error of its own if the answer
+        arrives while it is still sending.
         """
         if self.route is not None and self.route.stream is not None:
             # Without its traceback, whose frames would keep the call alive.
@@ -209,9 +209,9 @@ class Session:
         self._report(status.code.name, request_id)
 
     def leave(self) -> None:
-        """End a call that would go on for ever, as the server stops. On the event loop.
+        """End a stream because the server stops. On the event loop.
 
-        What the stream has to send is sent first: its peer may wait for just that.
+        A message that is being sent is sent first, and the one after it: its peer may wait for just that.
         """
         self._leaving = True
         self._end_if_idle()
@@ -223,7 +223,7 @@ class Session:
 
     def _take(self, result: Result) -> None:
         if isinstance(result, Write):
-            # Again, as many calls may have been let in before the first answer was not read.
+            # Checked again: many calls may have been admitted before the first answer was left unread.
             if not self._call.has_room():
                 raise unsent_error()
             self._respond = result.respond
@@ -258,7 +258,7 @@ class Session:
         async def read() -> None:
             try:
                 async with self._serving.reading:
-                    # What nobody takes off our hands is not even read.
+                    # An answer that cannot be sent is not read either.
                     if not self._call.has_room(_READ_ROOM_BYTES):
                         raise unsent_error()  # noqa: TRY301  # answered like all others
                     response = await reading
@@ -275,7 +275,7 @@ class Session:
             self._task.cancel()
 
     def _reply_read(self, response: Message) -> None:
-        """Answer a read. Unlike a write it can be refused to those who do not read their answers."""
+        """Answer a read. Unlike a write, it is shed if the peer does not read its answers."""
         if not self._call.has_room(response.ByteSize()):
             raise unsent_error()
         self._reply(response)

@@ -28,16 +28,16 @@ def status_of(error: Exception, reference: str = "") -> CallStatus:
         error: Any error. Of one that is no CallError the caller learns nothing.
         reference: Under which the log has the story of such an error.
     """
-    told = error if isinstance(error, CallError) else InternalError(reference)
-    code = grpc.StatusCode[told.code]
-    if not told.reason:
-        return CallStatus(code, told.message)
+    answered = error if isinstance(error, CallError) else InternalError(reference)
+    code = grpc.StatusCode[answered.code]
+    if not answered.reason:
+        return CallStatus(code, answered.message)
     trailers: list[tuple[str, str | bytes]] = [
-        (DETAILS_KEY, status_message_of(told).SerializeToString())
+        (DETAILS_KEY, status_message_of(answered).SerializeToString())
     ]
-    if told.retry_delay_s is not None:
-        trailers.append((PUSHBACK_KEY, str(_milliseconds(told.retry_delay_s))))
-    return CallStatus(code, told.message, tuple(trailers))
+    if answered.retry_delay_s is not None:
+        trailers.append((PUSHBACK_KEY, str(_milliseconds(answered.retry_delay_s))))
+    return CallStatus(code, answered.message, tuple(trailers))
 
 
 def status_message_of(error: CallError) -> status_pb2.Status:

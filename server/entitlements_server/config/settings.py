@@ -66,62 +66,83 @@ class Settings(BaseSettings):
     )
     insecure: bool = Field(
         default=False,
-        description="Listen beyond loopback even without TLS or callers.",
+        description="Allow listening beyond loopback without TLS or callers.",
     )
     reflection: Literal["callers", "open", "off"] = Field(
-        "callers", description="Who may ask for reflection."
+        "callers", description="Who may use reflection."
     )
     max_queued: int = Field(
-        4096, ge=1, le=1_000_000, description="Commands that may wait; more are refused."
+        4096,
+        ge=1,
+        le=1_000_000,
+        description="Commands that may wait for the engine; calls with more are shed.",
     )
     max_in_flight: int = Field(
-        4096, ge=1, le=1_000_000, description="Calls worked on at once; more are refused."
+        4096,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of calls at a time; further calls are shed.",
     )
     transport: Literal["completion-queue", "threads"] = Field(
         "completion-queue",
-        description="What serves calls: gRPC's completion queue, or a pool of threads, which is slower.",
+        description="How calls are served: by gRPC's completion queue, or by a thread pool, which is slower.",
     )
     max_connections: int = Field(
-        4096, ge=1, le=1_000_000, description="Connections at once; more are closed as they come."
+        4096,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of connections; further connections are closed at once.",
     )
     max_streams: int = Field(
         1000,
         ge=1,
         le=1_000_000,
-        description="Calls at once on one connection; more wait in the client.",
+        description="Maximum number of calls at a time on one connection; further calls wait in the client.",
     )
     max_streaming: int = Field(
-        4096, ge=1, le=1_000_000, description="Streaming calls at once, in all."
+        4096, ge=1, le=1_000_000, description="Maximum number of streaming calls at a time."
     )
     max_streaming_per_connection: int = Field(
-        16, ge=1, le=1_000_000, description="The same, of one connection."
+        16,
+        ge=1,
+        le=1_000_000,
+        description="Maximum number of streaming calls at a time on one connection.",
     )
     max_unsent_bytes: int = Field(
         32 * 1024 * 1024,
         ge=1024 * 1024,
         le=2**40,
-        description="Answers that may wait to be sent, in bytes; beyond them calls are refused.",
+        description="Bytes of answers that may wait to be sent; beyond that calls are shed.",
     )
     max_unsent_bytes_per_connection: int = Field(
-        8 * 1024 * 1024, ge=1024 * 1024, le=2**40, description="The same, of one connection."
+        8 * 1024 * 1024,
+        ge=1024 * 1024,
+        le=2**40,
+        description="Bytes of answers that may wait to be sent on one connection.",
     )
     request_timeout_seconds: float = Field(
-        5, ge=0.1, le=3600, description="How long a call may wait for its request."
+        5, ge=0.1, le=3600, description="Seconds that a call may wait for its request."
     )
     connection_age_seconds: float = Field(
-        1800, ge=1, le=1e7, description="After how long a client is asked to connect anew."
+        1800, ge=1, le=1e7, description="Seconds after which a client is asked to connect again."
     )
     rate: float = Field(
         0,
         ge=0,
         le=1e9,
-        description="Calls a second for each caller, unless it has its own; 0: any.",
+        description="Calls per second for each caller without a rate of its own; 0: unlimited.",
     )
     burst: int = Field(
-        0, ge=0, le=10**9, description="Calls at once for each caller; 0: those of one second."
+        0,
+        ge=0,
+        le=10**9,
+        description="Calls that a caller may make at once; 0: as many as in one second.",
     )
     drain_seconds: float = Field(
-        30, ge=0, le=3600, description="How long calls may take to finish when stopping."
+        30,
+        ge=0,
+        le=3600,
+        description="Seconds that calls may take to finish when the server stops.",
     )
     metrics_listen: Address | None = Field(
         None, description="Where to serve metrics for Prometheus, as HOST:PORT. Default: nowhere."
@@ -132,9 +153,9 @@ class Settings(BaseSettings):
         " Default: no traces.",
     )
     log_calls: bool = Field(
-        default=False, description="Log a line for every call, not only for those that went wrong."
+        default=False, description="Log every call, not only those that failed."
     )
-    log_format: Literal["console", "json"] = Field("console", description="How log lines look.")
+    log_format: Literal["console", "json"] = Field("console", description="Format of the log.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least grave log lines to write."
+        "info", description="Minimum log level."
     )

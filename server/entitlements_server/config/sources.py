@@ -25,7 +25,7 @@ _OTHERS = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """Everything that the server is told.
+    """The whole configuration of a server.
 
     Attributes:
         settings: The settings in force.

@@ -1,9 +1,9 @@
 """The chain: one digest per account that depends on every transaction of its history.
 
-    head = BLAKE2b-256(DOMAIN, FORM, head before, commitment, facts)
+    head = BLAKE2b-256(DOMAIN, FORM, head before, commitment, impersonal)
     commitment = BLAKE2b-256(PERSONAL_DOMAIN, FORM, salt, personal)
 
-A transaction is stored as JSON, see `encoding.py`. The text before the first `,"2":` is its facts;
+A transaction is stored as JSON, see `encoding.py`. The text before the first `,"2":` is impersonal;
 the text after it is personal: ids of people and free texts. A field with its default value is left
 out, so adding a field later does not change the digests of old rows. The head before the first
 transaction is 32 zero bytes.
@@ -41,12 +41,12 @@ def next_head(head: bytes, salt: str, stored: bytes) -> bytes:
         stored: The transaction as it is stored. Quotes in its texts are escaped, so the first member
             named 2 is where the personal text begins.
     """
-    facts, _, personal = stored.partition(_BEFORE_PERSONAL)
+    impersonal, _, personal = stored.partition(_BEFORE_PERSONAL)
     commitment = _COMMITMENT.copy()
     commitment.update(salt.encode())
     commitment.update(personal)
     chain = _CHAIN.copy()
     chain.update(head or GENESIS)
     chain.update(commitment.digest())
-    chain.update(facts)
+    chain.update(impersonal)
     return chain.digest()

@@ -1,7 +1,7 @@
 r"""Accounts and transactions as bytes, as every store keeps them and the chain hashes them.
 
 Each is a JSON object without white space. A field is stored under its number in the contract, unless
-it has its default value. A transaction has its facts first, then its personal members, which begin
+it has its default value. A transaction has its impersonal members first, then its personal ones, which begin
 with the user id, number 2; both in ascending order. Text is UTF-8; only `"`, `\` and control
 characters are escaped.
 

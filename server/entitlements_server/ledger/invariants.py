@@ -1,11 +1,11 @@
 """What must be true of every history: one list, used by append, copy, verify and the tests.
 
 An invariant compares a transaction with what came before it and describes any contradiction. Those
-in `SUCCESSION` need the account; those in `REFERENCES` need the transaction that a key is bound to
-and the charge that a refund names. A new invariant is a function in one of the two lists.
+in `SUCCESSION` need the account, those in `KEYS` the transaction that a key is bound to, and those in
+`CHARGES` the charge that a refund names. A new invariant is a function in one of the three lists.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from msgspec.structs import fields
@@ -114,8 +114,11 @@ SUCCESSION: tuple[Succession, ...] = (
 )
 """Invariants of a transaction and the account before it."""
 
-REFERENCES: tuple[Reference, ...] = (_keys_are_bound_once, _refunds_name_charges)
-"""Invariants of a transaction and what it refers to."""
+KEYS: tuple[Reference, ...] = (_keys_are_bound_once,)
+"""Invariants of a transaction and the one that its key is bound to."""
+
+CHARGES: tuple[Reference, ...] = (_refunds_name_charges,)
+"""Invariants of a transaction and the charge that it refunds."""
 
 
 def violations(account: Account, facts: Facts, transaction: Transaction) -> Iterator[str]:
@@ -129,7 +132,13 @@ def violations(account: Account, facts: Facts, transaction: Transaction) -> Iter
     for succession in SUCCESSION:
         if problem := succession(account, transaction):
             yield problem
-    for reference in REFERENCES:
+    yield from _violated((*KEYS, *CHARGES), facts, transaction)
+
+
+def _violated(
+    references: Iterable[Reference], facts: Facts, transaction: Transaction
+) -> Iterator[str]:
+    for reference in references:
         if problem := reference(facts, transaction):
             yield problem
 
@@ -201,15 +210,13 @@ class History:
         key, sequence = transaction.idempotency_key, transaction.sequence
         refunded = sequence_of(transaction.refunded_transaction_id)
         if transaction.binds_key and hash(key) % self.parts == self.part:
-            if problem := _keys_are_bound_once(Facts(bound=self._keys.get(key)), transaction):
-                yield problem
+            yield from _violated(KEYS, Facts(bound=self._keys.get(key)), transaction)
             self._keys.setdefault(key, transaction)
         if (refunded or 0) % self.parts == self.part:
             charge = self._charges.get(refunded or 0)
             if charge and charge.transaction.transaction_id != transaction.refunded_transaction_id:
                 charge = None
-            if problem := _refunds_name_charges(Facts(charge=charge), transaction):
-                yield problem
+            yield from _violated(CHARGES, Facts(charge=charge), transaction)
             if charge is not None and refunded is not None:
                 total = charge.refunded + transaction.amount
                 self._charges[refunded] = Charge(charge.transaction, total, transaction)

@@ -93,7 +93,7 @@ class Account(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_
 class Transaction(Struct, frozen=True, gc=False, omit_defaults=True, forbid_unknown_fields=True):
     """An entry in a user's history. The contract describes each field.
 
-    `transaction_id` and `balance_before` are derived and not stored. The facts come first. From
+    `transaction_id` and `balance_before` are derived and not stored. The impersonal fields come first. From
     `user_id` on, the fields are personal: ids of people and free texts, which can be erased without
     breaking the chain. Both parts are in the order of their numbers.
 

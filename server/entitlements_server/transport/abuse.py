@@ -32,7 +32,7 @@ _DESCRIPTORS = Path("/proc/self/fd") if Path("/proc/self/fd").is_dir() else Path
 _PEER = re.compile(r"ipv[46]:\[?([0-9a-fA-F:.]+)(?:%[^\]]*)?\]?:(\d+)")
 
 
-class AbuseGuard:
+class AbuseLimit:
     """Counts cancelled calls by connection and closes connections with too many. For one thread."""
 
     def __init__(self) -> None:

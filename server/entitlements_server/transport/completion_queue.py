@@ -1,15 +1,14 @@
 """Serves calls from gRPC's completion queue, on one thread.
 
-This is the same C core that grpc's own servers stand on, driven by a plain loop: a call costs a quarter of
-what it costs through `grpc.aio`. The names used here are private to grpcio. So no other module knows
-them, `factory.py` tries them before the server starts, and where they fail `threads.py` serves instead.
+This is the C core that grpc's own servers use, driven by a plain loop: a call costs a quarter of what it
+costs through `grpc.aio`. The names used here are private to grpcio. So no other module uses them, `factory.py` tries them before the server starts, and where they fail `threads.py` serves instead.
 
-What is known of the core stands in docs/transport.md. The rules that matter most:
+docs/transport.md says what is known of the core. The most important rules:
 
 - `start_server_batch` returns an error and does not raise; its event then never comes.
 - The event of a batch is its tag, called with it on the polling thread. Nothing may escape a tag.
-- The core holds 16 kB for each call object that is alive: it is let go when the call is over.
-- Batches may be started from any thread; events are taken by the polling thread alone.
+- The core holds 16 kB for each call object: it is released when the call is over.
+- Any thread may start batches; only the polling thread takes events.
 """
 
 import asyncio
@@ -25,7 +24,7 @@ import structlog
 from grpc._cython import cygrpc  # type: ignore[attr-defined]  # private, and without types
 from msgspec import Struct
 
-from entitlements_server.transport.abuse import AbuseGuard
+from entitlements_server.transport.abuse import AbuseLimit
 from entitlements_server.transport.address import taken
 from entitlements_server.transport.interface import (
     FOREVER_S,
@@ -43,10 +42,10 @@ log = structlog.get_logger()
 NAME = "completion-queue"
 
 OUTSTANDING = 256
-"""Calls that the core may hand over before it is asked for more. One is slow; 16 to 4,000 are alike."""
+"""Calls that the core may hand over before it is asked for more. 1 is slow; 16 to 4,000 are alike."""
 
 MAX_UNREAD = 1024
-"""Calls at once whose request has not come. Of more, the oldest is ended: it costs 17 kB."""
+"""Maximum number of calls that wait for their request. Beyond that the oldest is ended: it costs 17 kB."""
 
 _TICK_S = 0.1
 _TICKS_S = 0.5
@@ -61,8 +60,8 @@ _CODES = {code: getattr(cygrpc.StatusCode, code.name.lower()) for code in grpc.S
 class _Call:
     """See interface.IncomingCall.
 
-    Its end is asked for with its answer, which saves a batch and an event. Only of a call that takes longer
-    is it asked for before, so that it is known that nobody waits any more.
+    The end of a call is asked for together with its answer, which saves a batch and an event. For a call that
+    takes longer it is asked for earlier, so that the server knows when its caller has given up.
     """
 
     __slots__ = (
@@ -91,7 +90,7 @@ class _Call:
             None if deadline > FOREVER_S else deadline - time.time() + time.monotonic()
         )
         self._call = event.call
-        # Asked for now: a call that has ended does not know it any more.
+        # Asked for now: the core forgets it when the call ends.
         self._peer: bytes = event.call.peer()
         self._transport = transport
         self._handler: CallHandler | None = None
@@ -174,7 +173,7 @@ class _Call:
             self.receive()
 
     def overdue(self) -> None:
-        """Give up a request that does not come."""
+        """End the call: its request does not come."""
         handler = self._handler
         if handler is not None:
             handler.overdue()
@@ -194,15 +193,15 @@ class _Call:
             finally:
                 self._transport.watch_later(self)
         elif event.success:
-            # Nothing else comes of a call that ended without a whole message, but an answer is heard.
+            # No message will come, but the peer still receives an answer.
             handler.half_closed()
             self._transport.watch_later(self)
         else:
-            # The core has answered already: too large a message, or one that cannot be unpacked.
+            # The core has answered already: the message is too large or cannot be decompressed.
             self._end()
 
     def watch_end(self) -> None:
-        """Have the end of the call reported while it is worked on, unless its answer does that."""
+        """Ask for the end of the call, unless its answer has done that."""
         with self._transport.lock:
             if self._closing:
                 return
@@ -227,7 +226,7 @@ class _Call:
             self._handler.sent()
 
     def _end(self) -> None:
-        """The call is over: let go of it."""
+        """Release the call, which is over."""
         if self._over:
             return
         self._over = True
@@ -248,10 +247,11 @@ class _Call:
         return self._closing
 
     def _claim(self) -> tuple[Any, ...] | None:
-        """Have the right to answer the call.
+        """Claim the right to answer the call.
 
         Returns:
-            What reports the end of the call, if nothing does yet; None if it has been answered.
+            The operation that reports the end of the call, unless that was asked for; None if the call is
+            answered already.
         """
         with self._transport.lock:
             if self.answered:
@@ -295,7 +295,7 @@ class _Call:
 
 
 class _Answer(Struct, frozen=True):
-    """The last batch of a call, on its way to the thread that starts it."""
+    """The last batch of a call, to be started by some thread."""
 
     call: _Call
     operations: tuple[Any, ...]
@@ -315,13 +315,13 @@ class CompletionQueueTransport:
         limits: Of the transport.
 
     Attributes:
-        lock: Held for the moment in which a call is claimed.
-        unread: Calls whose request has not come, oldest first, and since when.
-        unwatched: Calls that are worked on and whose end is not asked for, oldest first, and since when.
-        begun: Calls whose request has come and that are not over.
-        working: Those of them that are not answered.
+        lock: Held while a call is claimed.
+        unread: Calls that wait for their request, oldest first, and since when.
+        unwatched: Calls that are being served and whose end is not asked for, oldest first, and since when.
+        begun: Calls whose request has come and that have not ended.
+        working: Those of `begun` that are not answered.
         unsent: Bytes that wait to be sent.
-        abuse: Closes connections that only begin calls and give them up.
+        abuse: Closes connections that begin calls only to give them up.
 
     Raises:
         ListenError: The address cannot be listened on.
@@ -342,7 +342,7 @@ class CompletionQueueTransport:
         self.begun = 0
         self.working = 0
         self.unsent = Unsent(limits)
-        self.abuse = AbuseGuard()
+        self.abuse = AbuseLimit()
         self._dispatcher = dispatcher
         self._limits = limits
         self._loop = asyncio.get_running_loop()
@@ -373,14 +373,14 @@ class CompletionQueueTransport:
         if self._stopping:
             return
         self._stopping = True
-        # The polling thread ends the calls whose request has not come.
+        # The polling thread ends the calls that wait for their request.
         await self._wait(lambda: len(self.unread), _TICKS_S)
         await self._wait(lambda: self.working, grace_s)
-        # Whoever does not read its answer is not waited for any longer.
+        # A peer that does not read its answer is given less time.
         await self._wait(lambda: self.begun, min(grace_s, _SEND_S))
         self._closing = True
         self._server.shutdown(self._queue, self._on_shut_down)
-        # A connection that keeps silent holds it up.
+        # A silent connection delays it.
         await asyncio.wait((self._shut_down,), timeout=_SHUTDOWN_S)
         if not self._shut_down.done():
             self._server.cancel_all_calls()
@@ -398,9 +398,9 @@ class CompletionQueueTransport:
     def send(self, answer: _Answer) -> None:
         """Send an answer. May be called from any thread.
 
-        While the polling thread has something to do it sends what other threads answer, between two events:
-        two threads in the core at once fight for Python's lock. While it sleeps, the
-        event loop does, once a burst.
+        While the polling thread is busy, it sends the answers of other threads between two events: two threads
+        in the core at a time compete for Python's lock. While it sleeps, the event loop sends them, once per
+        burst.
         """
         if threading.get_ident() == self._poller.ident:
             answer.send()
@@ -425,13 +425,13 @@ class CompletionQueueTransport:
         return True
 
     def watch_later(self, call: _Call) -> None:
-        """Have the end of a call reported if it is not answered soon. On the polling thread."""
+        """Ask for the end of a call if it is not answered soon. On the polling thread."""
         with self.lock:
             if not call.answered and not call.watched:
                 self.unwatched.setdefault(call, time.monotonic())
 
     def begin(self, call: _Call) -> bool:
-        """Take note that the request of a call has come; returns whether it is still to be served.
+        """Note that the request of a call has come, and return whether it still has to be served.
 
         On the polling thread.
         """
@@ -444,19 +444,19 @@ class CompletionQueueTransport:
             return True
 
     def answered(self) -> None:
-        """Take note that a begun call has its answer. The lock is held."""
+        """Note that a begun call is answered. The caller holds the lock."""
         self.working -= 1
         if self._stopping and not self.working:
             self._loop.call_soon_threadsafe(self._fewer.set)
 
     def end(self) -> None:
-        """Take note that a begun call is over. On the polling thread."""
+        """Note that a begun call has ended. On the polling thread."""
         self.begun -= 1
         if self._stopping and not self.begun:
             self._loop.call_soon_threadsafe(self._fewer.set)
 
     async def _wait(self, busy: Callable[[], int], limit_s: float) -> None:
-        """Wait until there is nothing left to wait for, or the time is up."""
+        """Wait until `busy` returns 0, for at most `limit_s` seconds."""
         end_s = self._loop.time() + limit_s
         while busy() and (left_s := end_s - self._loop.time()) > 0:
             self._fewer.clear()
@@ -502,7 +502,7 @@ class CompletionQueueTransport:
         poll, clock = self._queue.poll, time.time
         next_tick = clock()
         while not self._shut:
-            # In this order: what is put into the outbox now is either seen here or by the event loop.
+            # In this order: what is put into the outbox now is seen either here or by the event loop.
             self._asleep = True
             while self._outbox:
                 self._asleep = False
@@ -515,7 +515,7 @@ class CompletionQueueTransport:
                 try:
                     tag(event)
                 except Exception:
-                    # It must not end the service for everyone else.
+                    # One failing call must not end the service.
                     log.exception("An event of gRPC could not be handled.")
             if clock() >= next_tick:
                 next_tick = clock() + _TICK_S
@@ -524,7 +524,7 @@ class CompletionQueueTransport:
                 self.abuse.act()
 
     def _watch_slow(self) -> None:
-        """Have the end reported of the calls that were there at the tick before."""
+        """Ask for the end of the calls that were being served at the tick before."""
         latest = time.monotonic() - _TICK_S
         with self.lock:
             slow = [call for call, since_s in self.unwatched.items() if since_s < latest]
@@ -534,7 +534,7 @@ class CompletionQueueTransport:
             call.watch_end()
 
     def _end_overdue(self) -> None:
-        """End the calls whose request does not come: in time, or before the server stops."""
+        """End the calls whose request did not come in time, and all of them when the server stops."""
         latest = time.monotonic() - self._limits.request_timeout_s
         while self.unread and (self._stopping or next(iter(self.unread.values())) < latest):
             self._end_oldest()
