@@ -30,7 +30,13 @@ from entitlements_server.maintenance.snapshot import Snapshot, open_snapshot
 from entitlements_server.maintenance.stats import stats as count
 from entitlements_server.maintenance.verify import NO_WITNESS
 from entitlements_server.stores.factory import ledger_backup
-from entitlements_server.stores.interface import LedgerIdentity, Progress, StoreUnavailableError
+from entitlements_server.stores.format import ForeignFormatError
+from entitlements_server.stores.interface import (
+    DamagedRecordError,
+    LedgerIdentity,
+    Progress,
+    StoreUnavailableError,
+)
 from entitlements_server.stores.urls import masked
 
 DOES_NOT_HOLD = 3
@@ -232,16 +238,16 @@ def _is_standard_output(file: Path) -> bool:
 
 def _show(found: Report) -> None:
     """Print what verify found."""
-    findings = found.findings
-    for finding in findings[:_SHOWN]:
-        typer.echo(str(finding))
-    if len(findings) > _SHOWN:
-        typer.echo(f"… and {len(findings) - _SHOWN} more.")
+    for findings, prefix in ((found.findings, ""), (found.warnings, "Warning: ")):
+        for finding in findings[:_SHOWN]:
+            typer.echo(f"{prefix}{finding}")
+        if len(findings) > _SHOWN:
+            typer.echo(f"… and {len(findings) - _SHOWN} more.")
     if found.holds:
         typer.echo(f"All of it holds: {found.transactions} transactions checked.")
         return
     more = "" if found.is_complete else " The rest was not checked."
-    typer.echo(f"{len(findings)} things do not hold.{more}", err=True)
+    typer.echo(f"{len(found.findings)} things do not hold.{more}", err=True)
 
 
 def _show_agreement(earlier: Checkpoint, identity: LedgerIdentity) -> None:
@@ -290,6 +296,11 @@ def _run(
 
     try:
         return asyncio.run(run())
+    except (DamagedRecordError, ForeignFormatError) as error:
+        raise ConfigurationError(
+            f"A record cannot be read, so nothing complete can be said of the ledger ({error}): run verify,"
+            " which names all such records."
+        ) from error
     except StoreUnavailableError as error:
         raise ConfigurationError(
             f"The store {masked(url)} cannot be reached: see that it runs, then try again."

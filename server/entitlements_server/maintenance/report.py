@@ -18,12 +18,14 @@ class Report:
     Attributes:
         transactions: Number of transactions in the ledger.
         findings: What is wrong.
+        warnings: What an operator should know although the ledger holds.
         is_complete: Whether all of the ledger was checked: there were not too many findings.
     """
 
     transactions: int
     findings: Sequence[Finding]
     is_complete: bool
+    warnings: Sequence[Finding] = ()
 
     @property
     def holds(self) -> bool:
@@ -36,10 +38,8 @@ class Report:
             "holds": self.holds,
             "is_complete": self.is_complete,
             "transactions": self.transactions,
-            "findings": [
-                {"user_id": one.user_id, "transaction_id": one.transaction_id, "what": one.what}
-                for one in self.findings
-            ],
+            "findings": [_as_json(one) for one in self.findings],
+            "warnings": [_as_json(one) for one in self.warnings],
         }
 
 
@@ -61,8 +61,20 @@ async def report(
         progress(done, total)
 
     findings: list[Finding] = []
+    warnings: list[Finding] = []
     async for finding in verify(store, counting, witness=witness):
-        findings.append(finding)
+        if not finding.is_warning:
+            findings.append(finding)
+        elif len(warnings) < MAX_FINDINGS:
+            warnings.append(finding)
         if len(findings) >= MAX_FINDINGS:
-            return Report(transactions, findings, is_complete=False)
-    return Report(transactions, findings, is_complete=True)
+            return Report(transactions, findings, is_complete=False, warnings=warnings)
+    return Report(transactions, findings, is_complete=True, warnings=warnings)
+
+
+def _as_json(finding: Finding) -> dict[str, str]:
+    return {
+        "user_id": finding.user_id,
+        "transaction_id": finding.transaction_id,
+        "what": finding.what,
+    }
