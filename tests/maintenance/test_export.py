@@ -104,6 +104,21 @@ async def test_it_holds_every_transaction_of_every_user_oldest_first(
     assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208  # no blocking Path in a coroutine
 
 
+async def test_an_export_is_readable_by_its_owner_only(
+    store: BreakingStore, tmp_path: Path
+) -> None:
+    file = tmp_path / "trail.jsonl"
+    before = os.umask(0o022)
+    try:
+        store.left = USERS // 2
+        with pytest.raises(RuntimeError):
+            await export(store, file).run()
+        kept = file.with_name("trail.jsonl.progress")
+        assert [one.stat().st_mode & 0o777 for one in (file, kept)] == [0o600, 0o600]
+    finally:
+        os.umask(before)
+
+
 async def test_csv_holds_the_same_under_a_header(store: BreakingStore, tmp_path: Path) -> None:
     files = {form: tmp_path / f"trail.{form}" for form in ("jsonl", "csv")}
     for form, file in files.items():
