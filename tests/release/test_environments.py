@@ -33,7 +33,11 @@ with LocalService(balances={"ada": 3}) as service:
 """
 EXTRAS = {
     "": ["python -c pass"],
-    "cli": ["entitlements --version", "entitlements --help", "entitlements --address {} balance a"],
+    "cli": [
+        "entitlements --version",
+        "entitlements --help",
+        "entitlements --address HERE balance a",
+    ],
     "fastapi": ["python -c 'import entitlements.fastapi'"],
     "server": [
         "entitlements-server --version",
@@ -105,4 +109,4 @@ def test_the_wheel_works_in_a_clean_environment(
     with EntitlementClient(service.address) as client:
         assert client.get_account(user).balance == 1
     for line in EXTRAS[extra]:
-        assert run("bash", "-c", line.format(service.address)) or line.startswith("python")
+        assert run("bash", "-c", line.replace("HERE", service.address)) or line.startswith("python")
