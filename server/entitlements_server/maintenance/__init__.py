@@ -12,5 +12,5 @@ backups and checks of their own files, uses `SupportsBackup` and `SupportsSelfCh
 | `export.py`, `rows.py` | writes all transactions as JSON Lines or CSV |
 | `stats.py` | figures of a ledger |
 | `copy.py` | copies a ledger and compares the two |
-| `snapshot.py`, `paging.py` | opening and reading a whole ledger |
+| `snapshot.py`, `paging.py`, `read_ahead.py` | opening and reading a whole ledger |
 """

@@ -1,6 +1,7 @@
 """What verify has to say of a ledger, in bounded memory."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,8 +62,9 @@ async def report(
         progress(done, total)
 
     findings: list[Finding] = []
-    async for finding in verify(store, counting, witness=witness):
-        findings.append(finding)
-        if len(findings) >= MAX_FINDINGS:
-            return Report(transactions, findings, is_complete=False)
+    async with aclosing(verify(store, counting, witness=witness)) as found:
+        async for finding in found:
+            findings.append(finding)
+            if len(findings) >= MAX_FINDINGS:
+                return Report(transactions, findings, is_complete=False)
     return Report(transactions, findings, is_complete=True)

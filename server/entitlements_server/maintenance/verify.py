@@ -1,12 +1,18 @@
 """Checks a whole ledger: every account, and what else its store keeps."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from itertools import chain
 
 from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.invariants import History
 from entitlements_server.ledger.values import Account
-from entitlements_server.maintenance.paging import account_pages, count_transactions, oldest_first
+from entitlements_server.maintenance.paging import (
+    HistoryReader,
+    account_pages,
+    count_transactions,
+    oldest_first,
+)
+from entitlements_server.maintenance.read_ahead import ReadAhead
 from entitlements_server.stores.interface import (
     Finding,
     Progress,
@@ -52,7 +58,7 @@ async def verify(
     *,
     remembered: int = REMEMBERED,
     witness: Witness = NO_WITNESS,
-) -> AsyncIterator[Finding]:
+) -> AsyncGenerator[Finding, None]:
     """Check every account of a store. Yields what is wrong.
 
     Checks every invariant of a history, see `ledger/invariants.py`, and that its transactions add up to
@@ -69,14 +75,15 @@ async def verify(
     done = 0
     progress(done, total)
     async for page in account_pages(store):
-        for account in page.accounts:
-            parts = max(-(-account.transaction_count // remembered), 1)
-            for part in range(parts):
-                seeing = NO_WITNESS if part else witness
-                async for finding in _check(store, History(account, part, parts), seeing):
-                    yield finding
-            done += account.transaction_count
-            progress(done, max(done, total))
+        async with ReadAhead(store, page.accounts) as reader:
+            for account in page.accounts:
+                parts = max(-(-account.transaction_count // remembered), 1)
+                for part in range(parts):
+                    seeing = NO_WITNESS if part else witness
+                    async for finding in _check(reader, History(account, part, parts), seeing):
+                        yield finding
+                done += account.transaction_count
+                progress(done, max(done, total))
     for finding in witness.finish():
         yield finding
     if isinstance(store, SupportsSelfCheck):
@@ -84,7 +91,9 @@ async def verify(
             yield finding
 
 
-async def _check(store: Store, history: History, witness: Witness) -> AsyncIterator[Finding]:
+async def _check(
+    store: HistoryReader, history: History, witness: Witness
+) -> AsyncIterator[Finding]:
     account = history.account
     compared = witness.begin(account)
     async for transaction in oldest_first(store, account):
