@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -161,7 +162,7 @@ async def _verify(snapshot: Snapshot, progress: Progress) -> tuple[list[Finding]
         seen = total
         progress(done, total)
 
-    async for finding in check(snapshot.store, counting):
+    async for finding in check(snapshot.store, counting, now_us=time.time_ns() // 1000):
         findings.append(finding)
         if len(findings) > _SHOWN * 100:
             break

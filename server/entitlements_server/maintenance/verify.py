@@ -1,12 +1,11 @@
 """Checks a whole ledger: every account, and what else its store keeps."""
 
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 
 from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.invariants import History
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account
 from entitlements_server.maintenance.paging import oldest_first, pages_with_damage
 from entitlements_server.stores.alerts import CLOCK_TOLERANCE_US
 from entitlements_server.stores.format import ForeignFormatError
@@ -24,16 +23,12 @@ REMEMBERED = 250_000
 """Transactions of a history whose keys and charges are kept in memory, about 200 MB."""
 
 
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
 async def verify(
     store: Store,
     progress: Progress = silent,
     *,
     remembered: int = REMEMBERED,
-    clock_us: Callable[[], int] = _now_us,
+    now_us: int | None = None,
 ) -> AsyncIterator[Finding]:
     """Check every account of a store. Yields what is wrong.
 
@@ -47,7 +42,8 @@ async def verify(
         progress: Reports transactions.
         remembered: Transactions of a history to keep in memory. Longer histories are read
             several times.
-        clock_us: The time, microseconds since 1970 UTC.
+        now_us: The time, microseconds since 1970 UTC: later transactions are a warning. None: only those
+            dated later than they were decided.
 
     Raises:
         StoreUnavailableError: The store cannot be read, and nothing is known to be wrong with it.
@@ -58,7 +54,7 @@ async def verify(
             for finding in await store.self_check():
                 is_damaged = True
                 yield finding
-        async for finding in _verify_accounts(store, progress, remembered, clock_us()):
+        async for finding in _verify_accounts(store, progress, remembered, now_us):
             yield finding
     except StoreUnavailableError as error:
         if not is_damaged:
@@ -68,7 +64,7 @@ async def verify(
 
 
 async def _verify_accounts(
-    store: Store, progress: Progress, remembered: int, now_us: int
+    store: Store, progress: Progress, remembered: int, now_us: int | None
 ) -> AsyncIterator[Finding]:
     total = 0
     async for page in pages_with_damage(store):
@@ -86,7 +82,7 @@ async def _verify_accounts(
 
 
 async def _verify_account(
-    store: Store, account: Account, remembered: int, now_us: int
+    store: Store, account: Account, remembered: int, now_us: int | None
 ) -> AsyncIterator[Finding]:
     parts = max(-(-account.transaction_count // remembered), 1)
     try:
@@ -128,18 +124,18 @@ async def _other_unreadable(store: Store, account: Account, after: int) -> Async
             return
 
 
-async def _ahead_of_clock(store: Store, account: Account, now_us: int) -> Finding | None:
+async def _ahead_of_clock(store: Store, account: Account, now_us: int | None) -> Finding | None:
     """Return a warning if the newest transactions are dated later than they were decided."""
-    newest: Transaction | None = None
     for newest in await store.history(account.user_id, account.transaction_count + 1, 1):
-        decided_us = newest.decision_time_us or newest.create_time_us
-        late_us = newest.create_time_us - min(decided_us, now_us)
-        if late_us > CLOCK_TOLERANCE_US:
+        right_us = newest.decision_time_us or newest.create_time_us
+        if now_us is not None:
+            right_us = min(right_us, now_us)
+        ahead_us = newest.create_time_us - right_us
+        if ahead_us > CLOCK_TOLERANCE_US:
             dated = datetime.fromtimestamp(newest.create_time_us / 1e6, UTC).isoformat()
             what = (
-                f"it is dated {dated}, {late_us / 1e6:.0f} s ahead of the clock: a clock ran ahead, and"
-                " until that time all of this user's transactions have this date; their decision_time"
-                " is right"
+                f"it is dated {dated}, {ahead_us / 1e6:.0f} s ahead of the clock: a clock ran ahead, and"
+                " all transactions of this user get this date until then, beside the time of their decision"
             )
             return Finding(account.user_id, newest.transaction_id, what, is_warning=True)
     return None
