@@ -31,6 +31,7 @@ _BY_REASON: Mapping[str, type[errors.EntitlementError]] = MappingProxyType(
         "OVERLOADED": errors.ServiceUnavailableError,
         "STORE_UNAVAILABLE": errors.ServiceUnavailableError,
         "INTERNAL": errors.UnexpectedServiceError,
+        "RECORD_DAMAGED": errors.UnexpectedServiceError,
     }
 )
 

@@ -25,6 +25,7 @@ from entitlements_server.handover import Handover
 from entitlements_server.instrumentation import engine_observer, tracing_of
 from entitlements_server.instrumentation.metrics import Metrics
 from entitlements_server.instrumentation.native_log import NativeLog
+from entitlements_server.stores.alerts import Alerts
 from entitlements_server.stores.factory import open_store
 from entitlements_server.transport.address import require_safe
 from entitlements_server.transport.factory import open_transport
@@ -120,11 +121,13 @@ async def running(
             stack.callback(tracing.close)
         store = await open_store(settings.store)
         stack.push_async_callback(store.close)
+        alerts = Alerts()
         engine = Engine(
             store,
             catalogue,
             max_queued=settings.max_queued,
             observer=engine_observer(metrics, tracing),
+            alerts=alerts,
         )
         auth = Auth(callers, rate=settings.rate, burst=settings.burst)
         health = Health(("", SERVICE))
@@ -136,7 +139,7 @@ async def running(
             },
             auth,
             engine,
-            Reporter(metrics, tracing, log_calls=settings.log_calls),
+            Reporter(metrics, tracing, alerts=alerts, log_calls=settings.log_calls),
             _bounds(settings),
             to_loop=Handover(asyncio.get_running_loop(), _call),
         )

@@ -6,6 +6,7 @@ No timer is involved: a group begins when some turns of the event loop have brou
 """
 
 import asyncio
+import secrets
 import threading
 import time
 from collections import deque
@@ -15,12 +16,19 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
-from entitlements_server.errors import OverloadedError
+from entitlements_server.errors import CallError, InternalError, OverloadedError
 from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule, bind
-from entitlements_server.stores.interface import Store
+from entitlements_server.ledger.decide import Rule, bind
+from entitlements_server.stores.alerts import Alerts
+from entitlements_server.stores.interface import (
+    CommandResult,
+    DamagedRecordError,
+    Failed,
+    Store,
+    StoreUnavailableError,
+)
 
 log = structlog.get_logger()
 
@@ -43,7 +51,7 @@ class Observer(Protocol):
     """Watches groups. It is called on the event loop and must be quick."""
 
     def committed(
-        self, outcomes: Sequence[Outcome], origins: Sequence[object], seconds: float
+        self, outcomes: Sequence[CommandResult], origins: Sequence[object], seconds: float
     ) -> None:
         """Take note of a group that is durable.
 
@@ -54,7 +62,7 @@ class Observer(Protocol):
         """
 
 
-Settle = Callable[[Sequence[Outcome] | Exception], None]
+Settle = Callable[[Sequence[CommandResult] | Exception], None]
 """Receives the outcomes of a submission, or the error. Called once, on the event loop."""
 
 
@@ -88,6 +96,7 @@ class Engine:
         max_queued: Commands that may wait, at least 1; submissions beyond that are shed.
         clock_us: The time, microseconds since 1970 UTC.
         observer: Observes groups; None: nobody does.
+        alerts: Reports what an operator has to look at.
     """
 
     def __init__(
@@ -98,12 +107,14 @@ class Engine:
         max_queued: int = 4096,
         clock_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         observer: Observer | None = None,
+        alerts: Alerts | None = None,
     ) -> None:
         self._store = store
         self._catalogue = catalogue
         self._max_queued = max_queued
         self._clock_us = clock_us
         self._observer = observer
+        self._alerts = alerts or Alerts()
         self._loop = asyncio.get_running_loop()
         self._handover = Handover(self._loop, self._take)
         self._queue: deque[Submission] = deque()
@@ -151,7 +162,7 @@ class Engine:
 
     async def submit(
         self, commands: Sequence[Command], deadline: float | None = None
-    ) -> list[Outcome]:
+    ) -> list[CommandResult]:
         """Commit commands, and return their outcomes once they are durable: see `enqueue`.
 
         Cancelling it abandons the submission.
@@ -160,9 +171,9 @@ class Engine:
             OverloadedError: Nothing was charged; try again later.
             StoreUnavailableError: It is unknown what was charged; try again with the same keys.
         """
-        settled: asyncio.Future[list[Outcome]] = self._loop.create_future()
+        settled: asyncio.Future[list[CommandResult]] = self._loop.create_future()
 
-        def settle(outcomes: Sequence[Outcome] | Exception) -> None:
+        def settle(outcomes: Sequence[CommandResult] | Exception) -> None:
             if settled.done():
                 return
             if isinstance(outcomes, Exception):
@@ -246,33 +257,87 @@ class Engine:
     async def _commit(self, group: Sequence[Submission]) -> None:
         commands = [command for submission in group for command in submission.commands]
         started_s = time.perf_counter()
-        try:
-            decided = await self._store.commit(commands, self._rule())
-        except Exception as error:  # noqa: BLE001  # each caller is answered, whatever it is
-            for submission in group:
-                _settle(submission, error)
-            return
+        results = await self._results(commands)
         seconds = time.perf_counter() - started_s
         begin = 0
         for submission in group:
             end = begin + len(submission.commands)
-            _settle(submission, decided[begin:end])
+            _settle(submission, _of_submission(results[begin:end]))
             begin = end
+        if all(isinstance(one, Failed) for one in results):
+            return
+        self._alerts.recorded(results)
         if self._observer is not None:
             origins = [submission.origin for submission in group]
             try:
-                self._observer.committed(decided, origins, seconds)
+                self._observer.committed(results, origins, seconds)
             except Exception:
                 # A failing observer must not stop the engine.
                 log.exception("A group could not be observed.")
+
+    async def _results(self, commands: Sequence[Command]) -> Sequence[CommandResult]:
+        """Commit commands. What cannot be committed is bisected out, so that it fails alone."""
+        try:
+            results = await self._store.commit(commands, self._rule())
+        except StoreUnavailableError as error:
+            return [Failed(error)] * len(commands)
+        except Exception as error:  # noqa: BLE001  # nothing was stored: see Store.commit
+            users = list(dict.fromkeys(command.user_id for command in commands))
+            if len(users) == 1:
+                return [self._failed(users[0], error)] * len(commands)
+            first_half = set(users[: len(users) // 2])
+            halves: tuple[list[int], list[int]] = ([], [])
+            for index, command in enumerate(commands):
+                halves[command.user_id not in first_half].append(index)
+            found: dict[int, CommandResult] = {}
+            for half in halves:
+                of_half = await self._results([commands[index] for index in half])
+                found.update(zip(half, of_half, strict=True))
+            return [found[index] for index in range(len(commands))]
+        if not any(type(result) is Failed for result in results):
+            return results
+        failures: dict[str, Failed] = {}
+        for command, result in zip(commands, results, strict=True):
+            if isinstance(result, Failed) and command.user_id not in failures:
+                failures[command.user_id] = self._failed(command.user_id, result.error)
+        return [
+            failures[command.user_id] if isinstance(result, Failed) else result
+            for command, result in zip(commands, results, strict=True)
+        ]
+
+    def _failed(self, user_id: str, error: Exception) -> Failed:
+        """Report that the part of a user failed. Returns the result of each of its commands."""
+        if isinstance(error, DamagedRecordError):
+            self._alerts.damaged(error)
+        if isinstance(error, CallError):
+            return Failed(error)
+        reference = secrets.token_hex(8)
+        log.error(
+            "The part of a user in a group failed with an unexpected error, and nothing of it was"
+            " stored: run `entitlements-server verify`, which names damaged records of the user.",
+            reference=reference,
+            user_id=user_id,
+            exc_info=error,
+        )
+        return Failed(InternalError(reference))
 
     def _rule(self) -> Rule:
         return bind(self._catalogue(), self._clock_us())
 
 
-def _settle(submission: Submission, outcomes: Sequence[Outcome] | Exception) -> None:
+def _settle(submission: Submission, outcomes: Sequence[CommandResult] | Exception) -> None:
     try:
         submission.settle(outcomes)
     except Exception:
         # One failing receiver must not keep the others from their outcomes.
         log.exception("The outcomes of a submission could not be taken.")
+
+
+def _of_submission(results: Sequence[CommandResult]) -> Sequence[CommandResult] | Exception:
+    """Return the results of a submission, or the error if none of its commands was decided."""
+    first = results[0]
+    if isinstance(first, Failed) and all(
+        isinstance(one, Failed) and one.error is first.error for one in results
+    ):
+        return first.error
+    return results

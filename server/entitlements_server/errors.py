@@ -21,8 +21,9 @@
     │   ├── NotRefundableError             The transaction is not a charge that took tokens
     │   ├── RefundExceedsChargeError       The refund is larger than what remains of the charge
     │   └── BalanceLimitExceededError      The balance would pass its limit
-    └── StoreUnavailableError              The ledger cannot be reached, or its disk is failing
-        └── ForeignFormatError             A record has a newer format than this server reads. It was not changed
+    ├── StoreUnavailableError              The ledger cannot be reached, or its disk is failing
+    │   └── ForeignFormatError             A record has a newer format than this server reads. It was not changed
+    └── DamagedRecordError                 A stored record of the user cannot be read, or contradicts another. Nothing was written
 
 All of it is plain data and imports nothing, so that the ledger stays free of gRPC. `api/status.py` is the
 only module that makes a gRPC status of it, and has no table that a new class would have to enter.
@@ -41,6 +42,7 @@ Code = Literal[
     "FAILED_PRECONDITION",
     "UNIMPLEMENTED",
     "INTERNAL",
+    "DATA_LOSS",
     "UNAVAILABLE",
     "UNAUTHENTICATED",
 ]

@@ -1,16 +1,26 @@
 """What callers learn when something goes wrong that is not their fault."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
+from entitlements.v1 import entitlement_service_pb2 as pb
 from entitlements_server.api.routes import SERVICE
-from entitlements_server.stores.interface import StoreUnavailableError
+from entitlements_server.ledger.commands import Command
+from entitlements_server.ledger.decide import Rule
+from entitlements_server.ledger.values import Account
+from entitlements_server.stores.interface import (
+    CommandResult,
+    DamagedRecordError,
+    Failed,
+    StoreUnavailableError,
+)
+from entitlements_server.stores.memory import MemoryStore
 from support.rpc import Api, fails, serving
-from support.stores import FailingStore
+from support.stores import FailingStore, used_by_servers
 
 SECRET = "postgres://admin:hunter2@db"  # planted
 
@@ -73,3 +83,52 @@ async def test_health_is_not_serving_while_the_store_cannot_be_reached(
     failing.error = None
     await until(serving)
     watch.cancel()
+
+
+class DamagedStore(MemoryStore):
+    """Cannot read what is stored of bob."""
+
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
+        sound = [command for command in commands if command.user_id != "bob"]
+        rest = iter(await super().commit(sound, rule))
+        return [
+            Failed(self.error()) if command.user_id == "bob" else next(rest) for command in commands
+        ]
+
+    def known_account(self, user_id: str) -> Account | None:
+        return None if user_id == "bob" else super().known_account(user_id)
+
+    async def account(self, user_id: str) -> Account:
+        raise self.error()
+
+    @staticmethod
+    def error() -> DamagedRecordError:
+        return DamagedRecordError("bob", "a row", "a secret")
+
+
+async def test_a_damaged_record_is_told_with_a_reference_in_reads_writes_and_batches(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    used_by_servers(DamagedStore(), monkeypatch)
+    async with serving() as api:
+        with capture_logs() as lines:
+            await api.TopUp(user_id="ada", amount=10)
+            written = await fails(api.TopUp(user_id="bob", amount=1))
+            read = await fails(api.GetAccount(user_id="bob"))
+            batch = await api.BatchConsume(
+                requests=[
+                    pb.ConsumeRequest(user_id=user, feature="full_distribution")
+                    for user in ("ada", "bob", "ada")
+                ]
+            )
+    [line] = [line for line in lines if line["log_level"] == "error"]
+    assert (line["user_id"], line["record"], line["problem"]) == ("bob", "a row", "a secret")
+    for failure in (written, read):
+        assert failure.code is grpc.StatusCode.DATA_LOSS
+        assert failure.reason == "RECORD_DAMAGED"
+        assert failure.metadata["reference"] == line["reference"]
+        assert line["reference"] in failure.message
+        assert "a secret" not in str(failure)
+    told = [one.WhichOneof("outcome") for one in batch.results]
+    assert told == ["response", "error", "response"]
+    assert batch.results[1].error.message == written.message

@@ -1,15 +1,19 @@
 """The committing engine, on a store that commits when the test says so."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
+from structlog.testing import capture_logs
 
 from entitlements_server.engine import MAX_GROUP, MIN_BUSY_GROUP, Engine
-from entitlements_server.errors import OverloadedError
+from entitlements_server.errors import InternalError, OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
-from entitlements_server.ledger.commands import Consume, TopUp
-from entitlements_server.ledger.decide import Recorded
-from entitlements_server.stores.interface import StoreUnavailableError
+from entitlements_server.ledger.commands import Command, Consume, TopUp
+from entitlements_server.ledger.decide import Recorded, Rule
+from entitlements_server.stores.interface import CommandResult, Failed, StoreUnavailableError
+from entitlements_server.stores.memory import MemoryStore
+from support.ledger import NOW_US
 from support.stores import FailingStore, GatedStore
 
 ONE = TopUp(user_id="ada", amount=1)
@@ -190,3 +194,55 @@ async def test_a_new_catalogue_takes_effect_with_the_next_group() -> None:
     assert isinstance(outcome, Recorded)
     assert outcome.transaction.cost == 7
     assert outcome.transaction.catalogue_version == catalogue.version
+
+
+class PickyStore(GatedStore):
+    """Fails whole groups that have a command of bob, as a store does that nobody foresaw."""
+
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
+        if any(command.user_id == "bob" for command in commands):
+            self.groups.append(commands)
+            raise ValueError("a secret")
+        return await super().commit(commands, rule)
+
+
+async def test_a_user_whose_part_cannot_be_committed_is_bisected_out_of_the_group() -> None:
+    store = PickyStore()
+    store.gate.set()
+    engine = engine_on(store)
+    users = [f"user-{n}" for n in range(15)]
+    users.insert(5, "bob")
+    commands = [TopUp(user_id=user, amount=n) for n in (1, 2) for user in users]
+    with capture_logs() as lines:
+        results = await engine.submit(commands)
+    for command, result in zip(commands, results, strict=True):
+        if command.user_id == "bob":
+            assert isinstance(result, Failed)
+            assert isinstance(result.error, InternalError)
+            assert "secret" not in result.error.message
+        else:
+            assert isinstance(result, Recorded)
+            assert result.transaction.user_id == command.user_id
+            assert result.transaction.amount == command.amount
+    [line] = lines
+    assert (line["log_level"], line["user_id"]) == ("error", "bob")
+    assert len(store.groups) == 9
+    await engine.close()
+
+
+async def test_a_history_ahead_of_the_clock_is_a_warning_once_a_minute() -> None:
+    now_us = NOW_US + 3_600_000_000
+    store = MemoryStore()
+    engine = Engine(store, lambda: BUILT_IN, clock_us=lambda: now_us)
+    await engine.submit([ONE])
+    now_us = NOW_US
+    with capture_logs() as lines:
+        await engine.submit([ONE])
+        await engine.submit([ONE])
+    [line] = lines
+    assert (line["log_level"], line["user_id"], line["seconds_ahead"]) == ("warning", "ada", 3600)
+    now_us = NOW_US + 3_599_000_000
+    with capture_logs() as lines:
+        await Engine(store, lambda: BUILT_IN, clock_us=lambda: now_us).submit([ONE])
+    assert lines == []
+    await engine.close()

@@ -5,8 +5,13 @@ from random import Random
 
 from entitlements_server.engine import Engine
 from entitlements_server.errors import OverloadedError
-from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
-from entitlements_server.stores.interface import Store, StoreUnavailableError
+from entitlements_server.ledger.decide import Rejected, Replayed, denial
+from entitlements_server.stores.interface import (
+    CommandResult,
+    Failed,
+    Store,
+    StoreUnavailableError,
+)
 from faults.records import (
     Answer,
     Balance,
@@ -41,8 +46,9 @@ async def ask(
     return answer
 
 
-def told(outcome: Outcome) -> Answer:
+def told(outcome: CommandResult) -> Answer:
     """Translate an outcome as the servicer does."""
+    assert not isinstance(outcome, Failed)
     if isinstance(outcome, Rejected):
         error = outcome.error
         transaction_id = ""

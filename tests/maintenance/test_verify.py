@@ -182,7 +182,7 @@ async def test_a_damaged_file_is_found(tmp_path: Path) -> None:
         connection.execute("DELETE FROM sqlite_schema WHERE name = 'refunds'")
 
     file = await spoilt(tmp_path, damage)
-    assert any("SQLite cannot read it" in str(finding) for finding in check_file(file))
+    assert any("SQLite cannot read it to check" in str(finding) for finding in check_file(file))
 
 
 async def spoilt(folder: Path, spoil: Callable[[apsw.Connection], object]) -> Path:
@@ -195,3 +195,21 @@ async def spoilt(folder: Path, spoil: Callable[[apsw.Connection], object]) -> Pa
     spoil(connection)
     connection.close()
     return file
+
+
+async def test_a_history_that_is_ahead_of_the_clock_is_a_warning_and_no_fault() -> None:
+    """As long as it is so, and also of what was dated by a clock that is right again."""
+    store = MemoryStore()
+    hour_us = 3_600_000_000
+    await store.commit([TopUp(user_id="ada", amount=1)], rule_at(1_000_000 + hour_us))
+    await store.commit([TopUp(user_id="bob", amount=1)], rule_at(1_000_000))
+    by_then = [one async for one in verify(store, now_us=1_000_000 + hour_us)]
+    assert by_then == []
+    before_that = [one async for one in verify(store, now_us=1_000_000)]
+    assert [(one.user_id, one.is_warning) for one in before_that] == [("ada", True)]
+    assert "3600 s ahead of the clock" in before_that[0].what
+    await store.commit([TopUp(user_id="ada", amount=1)], rule_at(2_000_000))
+    for now_us in (2_000_000, 1_000_000 + 2 * hour_us, None):
+        [warning] = [one async for one in verify(store, now_us=now_us)]
+        assert (warning.user_id, warning.is_warning) == ("ada", True)
+        assert warning.transaction_id.startswith("2-")

@@ -9,12 +9,13 @@ import pytest
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
 from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed
 from entitlements_server.ledger.values import Account, Facts, Status
-from entitlements_server.stores.interface import Store
+from entitlements_server.stores.interface import Failed, Store
 from support.ledger import (
     CHARGE,
     NOW_US,
     all_accounts,
     commit,
+    decided,
     figures,
     record,
     recorded,
@@ -82,7 +83,9 @@ async def test_a_denied_attempt_is_kept_and_binds_no_key(store: Store) -> None:
     assert (denied.status, charge.status) == (Status.DENIED, Status.SUCCESS)
 
 
-async def test_what_a_rule_raises_passes_through_and_leaves_nothing(store: Store) -> None:
+async def test_what_a_rule_raises_fails_its_own_user_or_the_group_and_leaves_nothing_of_them(
+    store: Store,
+) -> None:
     await record(store, TopUp(user_id="ada", amount=1))
     rule = rule_at()
 
@@ -95,12 +98,20 @@ async def test_what_a_rule_raises_passes_through_and_leaves_nothing(store: Store
         TopUp(user_id="ada", amount=1, idempotency_key="k-1"),
         TopUp(user_id="eve", amount=1),
     ]
-    with pytest.raises(KeyError, match="a fault in the rules"):
-        await store.commit(group, failing)
-    assert (await store.account("ada")).balance == 1
-    assert len(await whole_history(store, "ada")) == 1
-    [made] = await record(store, group[0])
-    assert made.sequence == 2
+    stored = 0
+    try:
+        ada, eve = await store.commit(group, failing)
+    except KeyError:
+        pass
+    else:
+        stored = recorded(ada).amount
+        assert isinstance(eve, Failed)
+        assert isinstance(eve.error, KeyError)
+    assert (await store.account("eve")).transaction_count == 0
+    assert (await store.account("ada")).balance == 1 + stored
+    assert len(await whole_history(store, "ada")) == 1 + stored
+    made = decided(await store.commit([group[0]], rule))[0]
+    assert isinstance(made, Replayed if stored else Recorded)
 
 
 async def test_concurrent_commits_under_one_key_make_one_charge_and_all_get_it(

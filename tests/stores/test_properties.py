@@ -26,7 +26,7 @@ from entitlements_server.ledger.errors import IdempotencyKeyReusedError
 from entitlements_server.ledger.invariants import History
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from support.kinds import Kind as StoreKind
-from support.ledger import NOW_US, all_accounts, figures, rule_at, whole_history
+from support.ledger import NOW_US, all_accounts, decided, figures, rule_at, whole_history
 
 PROFILES = {
     # Shrinking takes minutes where each step is a sync: that is for the other profile.
@@ -141,7 +141,7 @@ class LedgerMachine(RuleBasedStateMachine):
         )
 
     async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
-        return await self.store.commit(commands, rule_at(self.now_us))
+        return decided(await self.store.commit(commands, rule_at(self.now_us)))
 
     @rule(drafts=st.lists(DRAFTS, min_size=1, max_size=8), seconds=st.integers(-3, 5))
     def one_group(self, drafts: list[Draft], seconds: int) -> None:

@@ -1,5 +1,6 @@
 """The real rules for tests: on a state in memory, and on a store without a server."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
@@ -8,7 +9,7 @@ from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Repla
 from entitlements_server.ledger.errors import LedgerError
 from entitlements_server.ledger.state import State, decide_group
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.interface import Store
+from entitlements_server.stores.interface import CommandResult, Failed, Store
 
 CHARGE = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
 """A charge of 2 tokens that can be retried."""
@@ -67,27 +68,37 @@ def figures(account: Account) -> tuple[str, int, int, int, int]:
     )
 
 
-def recorded(outcome: Outcome) -> Transaction:
+def recorded(outcome: CommandResult) -> Transaction:
     """The new transaction that an outcome has to be."""
     assert isinstance(outcome, Recorded), outcome
     return outcome.transaction
 
 
-def replayed(outcome: Outcome) -> Transaction:
+def replayed(outcome: CommandResult) -> Transaction:
     """The earlier transaction that an outcome has to be."""
     assert isinstance(outcome, Replayed), outcome
     return outcome.transaction
 
 
-def rejected(outcome: Outcome) -> LedgerError:
+def rejected(outcome: CommandResult) -> LedgerError:
     """The error that an outcome has to be."""
     assert isinstance(outcome, Rejected), outcome
     return outcome.error
 
 
 async def commit(store: Store, *commands: Command, now_us: int = NOW_US) -> list[Outcome]:
-    """Commit commands as one group, by the real rules."""
-    return await store.commit(commands, rule_at(now_us))
+    """Commit commands as one group, by the real rules. No part of it may fail."""
+    return decided(await store.commit(commands, rule_at(now_us)))
+
+
+def decided(results: Sequence[CommandResult]) -> list[Outcome]:
+    """The outcomes of a group of which no part failed; raises the error of the first that did."""
+    outcomes: list[Outcome] = []
+    for result in results:
+        if isinstance(result, Failed):
+            raise result.error
+        outcomes.append(result)
+    return outcomes
 
 
 async def commit_one(store: Store, command: Command, *, now_us: int = NOW_US) -> Outcome:

@@ -8,7 +8,8 @@ import pytest
 
 from entitlements_server import app
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.ledger.decide import Rule
+from entitlements_server.stores.interface import CommandResult
 from entitlements_server.stores.memory import MemoryStore
 
 
@@ -21,7 +22,7 @@ class GatedStore(MemoryStore):
         self.begun = asyncio.Event()
         self.groups: list[Sequence[Command]] = []
 
-    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         self.groups.append(commands)
         self.begun.set()
         await self.gate.wait()
@@ -33,7 +34,7 @@ class FailingStore(MemoryStore):
 
     error: Exception | None = None
 
-    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         if self.error is not None:
             raise self.error
         return await super().commit(commands, rule)

@@ -16,6 +16,8 @@ from entitlements_server.instrumentation.interface import (
     request_id_of,
 )
 from entitlements_server.instrumentation.logs import Throttle
+from entitlements_server.stores.alerts import Alerts
+from entitlements_server.stores.interface import DamagedRecordError
 from entitlements_server.transport.interface import CallStatus, IncomingCall
 
 log = structlog.get_logger()
@@ -30,6 +32,7 @@ class Reporter:
     Args:
         observer: Notified of each call that ends.
         tracer: Traces calls; None: no traces.
+        alerts: Reports what an operator has to look at.
         log_calls: Whether to log every call.
     """
 
@@ -38,12 +41,14 @@ class Reporter:
         observer: CallObserver | None = None,
         tracer: Tracer | None = None,
         *,
+        alerts: Alerts | None = None,
         log_calls: bool = False,
     ) -> None:
         self._observer = observer or NoObserver()
         self._tracer = tracer
         self._log_calls = log_calls
         self._rejections = Throttle(lines=20, seconds=10.0)
+        self._alerts = alerts or Alerts()
 
     def begin_span(self, method: str, call: IncomingCall) -> Span | None:
         """Begin the span of a call, if calls are traced."""
@@ -62,6 +67,8 @@ class Reporter:
                 caller=caller,
                 exc_info=error,
             )
+        elif isinstance(error, DamagedRecordError):
+            self._alerts.damaged(error)
         elif isinstance(error, NotAdmittedError):
             self._report_rejection(error, method, caller, call, request_id)
         status = status_of(error, request_id)

@@ -11,7 +11,7 @@ from entitlements_server.api.admission import Kind
 from entitlements_server.api.rate_limit import Bucket
 from entitlements_server.config.callers import Role
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome
+from entitlements_server.stores.interface import CommandResult
 
 
 class Call(Protocol):
@@ -35,7 +35,7 @@ class Write(Struct, frozen=True):
     """
 
     commands: Sequence[Command]
-    respond: Callable[[Sequence[Outcome]], Message]
+    respond: Callable[[Sequence[CommandResult]], Message]
 
 
 Result = Message | Write | Coroutine[Any, Any, Message]

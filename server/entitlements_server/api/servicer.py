@@ -1,7 +1,7 @@
 """The RPCs. Each turns its request into a command or a query, and translates the answer.
 
 They run on the transport's thread and never block: longer work is returned as a write or a coroutine,
-see `route.Result`.
+see `route.CommandResult`.
 """
 
 import time
@@ -22,9 +22,10 @@ from entitlements_server.api.translate import (
     put_transaction,
 )
 from entitlements_server.engine import MAX_GROUP
+from entitlements_server.errors import CallError
 from entitlements_server.ledger.catalogue import Catalogue, Feature, access
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Rejected, Replayed, denial
+from entitlements_server.ledger.decide import Rejected, Replayed, denial
 from entitlements_server.ledger.errors import (
     InvalidFieldError,
     LedgerError,
@@ -33,7 +34,7 @@ from entitlements_server.ledger.errors import (
 from entitlements_server.ledger.settlement import settled
 from entitlements_server.ledger.validation import check_id
 from entitlements_server.ledger.values import Account, sequence_of
-from entitlements_server.stores.interface import Store
+from entitlements_server.stores.interface import CommandResult, Failed, Store
 
 _Response = TypeVar("_Response", bound=Message)
 _Written = TypeVar(
@@ -114,7 +115,7 @@ class Servicer:
                 attempts.append(error)
         commands = [one for one in attempts if not isinstance(one, LedgerError)]
 
-        def respond(outcomes: Sequence[Outcome]) -> pb.BatchConsumeResponse:
+        def respond(outcomes: Sequence[CommandResult]) -> pb.BatchConsumeResponse:
             rest = iter(outcomes)
             response = pb.BatchConsumeResponse()
             for attempt in attempts:
@@ -229,25 +230,25 @@ def _consume(request: pb.ConsumeRequest, call: Call) -> Consume:
     )
 
 
-def _consume_response(outcomes: Sequence[Outcome]) -> pb.ConsumeResponse:
+def _consume_response(outcomes: Sequence[CommandResult]) -> pb.ConsumeResponse:
     return _put_outcome(pb.ConsumeResponse(), outcomes[0])
 
 
-def _refund_response(outcomes: Sequence[Outcome]) -> pb.RefundResponse:
+def _refund_response(outcomes: Sequence[CommandResult]) -> pb.RefundResponse:
     return _put_outcome(pb.RefundResponse(), outcomes[0])
 
 
-def _top_up_response(outcomes: Sequence[Outcome]) -> pb.TopUpResponse:
+def _top_up_response(outcomes: Sequence[CommandResult]) -> pb.TopUpResponse:
     return _put_outcome(pb.TopUpResponse(), outcomes[0])
 
 
-def _set_balance_response(outcomes: Sequence[Outcome]) -> pb.SetBalanceResponse:
+def _set_balance_response(outcomes: Sequence[CommandResult]) -> pb.SetBalanceResponse:
     return _put_outcome(pb.SetBalanceResponse(), outcomes[0])
 
 
-def _put_outcome(response: _Written, outcome: Outcome) -> _Written:
+def _put_outcome(response: _Written, outcome: CommandResult) -> _Written:
     """Set the transaction and `replayed` from an outcome, or raise its error."""
-    if isinstance(outcome, Rejected):
+    if isinstance(outcome, (Rejected, Failed)):
         raise outcome.error
     denied = denial(outcome.transaction)
     if denied is not None:
@@ -257,8 +258,8 @@ def _put_outcome(response: _Written, outcome: Outcome) -> _Written:
     return response
 
 
-def _put_result(result: pb.BatchConsumeResult, outcome: Outcome) -> None:
+def _put_result(result: pb.BatchConsumeResult, outcome: CommandResult) -> None:
     try:
         _put_outcome(result.response, outcome)
-    except LedgerError as error:
+    except CallError as error:
         result.error.CopyFrom(status_message_of(error))

@@ -17,7 +17,7 @@ from entitlements_server.api.route import Result, Route, Stream, Write
 from entitlements_server.engine import Engine, Submission
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation.interface import UNKNOWN_METHOD, Span
-from entitlements_server.ledger.decide import Outcome
+from entitlements_server.stores.interface import CommandResult
 from entitlements_server.transport.interface import IncomingCall
 
 _READ_ROOM_BYTES = 1024 * 1024
@@ -92,7 +92,7 @@ class Session:
         self._span: Span | None = None
         self._stream: Stream | None = None
         self._submission: Submission | None = None
-        self._respond: Callable[[Sequence[Outcome]], Message] | None = None
+        self._respond: Callable[[Sequence[CommandResult]], Message] | None = None
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -236,7 +236,7 @@ class Session:
         else:
             self._serving.to_loop.post(lambda: self._read(result))
 
-    def _settled(self, outcomes: Sequence[Outcome] | Exception) -> None:
+    def _settled(self, outcomes: Sequence[CommandResult] | Exception) -> None:
         """Answer a write, on the event loop."""
         if isinstance(outcomes, Exception):
             self.fail(outcomes)

@@ -18,8 +18,9 @@ from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.maintenance.copy import Copied
 from entitlements_server.maintenance.copy import copy as copy_ledger
 from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.format import ForeignFormatError
+from entitlements_server.stores.interface import DamagedRecordError, StoreUnavailableError
 from entitlements_server.stores.interface import Progress as LedgerProgress
-from entitlements_server.stores.interface import StoreUnavailableError
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,6 +40,11 @@ def copy(
     configure_logs("console", "warning")
     try:
         copied = asyncio.run(_copy(source, target, resume=resume))
+    except (DamagedRecordError, ForeignFormatError) as error:
+        raise ConfigurationError(
+            f"A record cannot be read, so the copy is not complete ({error}): run verify on the source and"
+            " the target, repair what it names, then copy again with --resume."
+        ) from error
     except StoreUnavailableError as error:
         raise ConfigurationError(
             "A store cannot be reached any more. Mend it, then copy again with --resume."

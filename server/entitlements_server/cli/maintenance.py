@@ -3,6 +3,7 @@
 import asyncio
 import json
 import shlex
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -28,7 +29,13 @@ from entitlements_server.maintenance.snapshot import Snapshot, open_snapshot
 from entitlements_server.maintenance.stats import stats as count
 from entitlements_server.maintenance.verify import NO_WITNESS
 from entitlements_server.stores.factory import ledger_backup
-from entitlements_server.stores.interface import LedgerIdentity, Progress, StoreUnavailableError
+from entitlements_server.stores.format import ForeignFormatError
+from entitlements_server.stores.interface import (
+    DamagedRecordError,
+    LedgerIdentity,
+    Progress,
+    StoreUnavailableError,
+)
 from entitlements_server.stores.urls import masked
 
 DOES_NOT_HOLD = 3
@@ -86,7 +93,8 @@ def verify(
         async def work(snapshot: Snapshot, progress: Progress) -> tuple[Report, LedgerIdentity]:
             identity = await snapshot.store.identity()
             witness = earlier.comparison(identity) if earlier else NO_WITNESS
-            return await report(snapshot.store, progress, witness), identity
+            now_us = time.time_ns() // 1000
+            return await report(snapshot.store, progress, witness, now_us=now_us), identity
 
         found, identity = _run(configuration, "Checking", work)
         if as_json:
@@ -203,10 +211,11 @@ def stats(
 def _show(found: Report) -> None:
     """Print what verify found."""
     findings = found.findings
-    for finding in findings[:_SHOWN]:
-        typer.echo(str(finding))
-    if len(findings) > _SHOWN:
-        typer.echo(f"… and {len(findings) - _SHOWN} more.")
+    for group, prefix in ((findings, ""), (found.warnings, "Warning: ")):
+        for finding in group[:_SHOWN]:
+            typer.echo(f"{prefix}{finding}")
+        if len(group) > _SHOWN:
+            typer.echo(f"… and {len(group) - _SHOWN} more.")
     if found.holds:
         typer.echo(f"All of it holds: {found.transactions} transactions checked.")
         return
@@ -258,6 +267,11 @@ def _run(
 
     try:
         return asyncio.run(run())
+    except (DamagedRecordError, ForeignFormatError) as error:
+        raise ConfigurationError(
+            f"A record cannot be read, so nothing complete can be said of the ledger ({error}): run verify,"
+            " which names all such records."
+        ) from error
     except StoreUnavailableError as error:
         raise ConfigurationError(
             f"The store {masked(url)} cannot be reached: see that it runs, then try again."

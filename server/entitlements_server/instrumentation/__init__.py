@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.engine import Observer
 from entitlements_server.instrumentation.metrics import Metrics
-from entitlements_server.ledger.decide import Outcome
+from entitlements_server.stores.interface import CommandResult
 
 if TYPE_CHECKING:
     from entitlements_server.instrumentation.tracing import Tracing
@@ -28,7 +28,7 @@ class Several:
         self._observers = observers
 
     def committed(
-        self, outcomes: Sequence[Outcome], origins: Sequence[object], seconds: float
+        self, outcomes: Sequence[CommandResult], origins: Sequence[object], seconds: float
     ) -> None:
         """See engine.Observer."""
         for observer in self._observers:

@@ -22,8 +22,9 @@ from prometheus_client import (
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.durations import Durations
 from entitlements_server.instrumentation.interface import SHED_CAUSES
-from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
+from entitlements_server.ledger.decide import Recorded, Replayed
 from entitlements_server.ledger.values import Kind, Status, Transaction
+from entitlements_server.stores.interface import CommandResult
 
 _CALL_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10)
 """In seconds, as recommended by OpenTelemetry's RPC conventions."""
@@ -133,7 +134,9 @@ class Metrics:
         """See CallObserver."""
         self._shed[cause].inc()
 
-    def committed(self, outcomes: Sequence[Outcome], _: Sequence[object], seconds: float) -> None:
+    def committed(
+        self, outcomes: Sequence[CommandResult], _: Sequence[object], seconds: float
+    ) -> None:
         """See engine.Observer."""
         self._group_size.observe(len(outcomes))
         self._commit.observe(seconds)

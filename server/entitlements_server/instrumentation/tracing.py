@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from entitlements_server.instrumentation.metrics import SERVER_ERRORS
-from entitlements_server.ledger.decide import Outcome
+from entitlements_server.stores.interface import CommandResult
 
 _W3C = ("traceparent", "tracestate")
 _MAX_LINKS = 100
@@ -82,7 +82,7 @@ class Tracing:
         return CallSpan(span)
 
     def committed(
-        self, outcomes: Sequence[Outcome], origins: Sequence[object], seconds: float
+        self, outcomes: Sequence[CommandResult], origins: Sequence[object], seconds: float
     ) -> None:
         """See engine.Observer. The span of a group links to the calls that wait for it."""
         end_ns = time.time_ns()

@@ -40,6 +40,31 @@ class ReadSet:
     keys: frozenset[tuple[str, str]]
     charges: frozenset[tuple[str, int]]
 
+    def halves(self) -> "tuple[ReadSet, ReadSet] | None":
+        """Split it, first between users. None if it names only one thing."""
+        users = {*self.users, *(user for user, _ in self.keys), *(user for user, _ in self.charges)}
+        if len(users) > 1:
+            first_users = set(sorted(users)[: len(users) // 2])
+            first = ReadSet(
+                self.users & first_users,
+                frozenset(one for one in self.keys if one[0] in first_users),
+                frozenset(one for one in self.charges if one[0] in first_users),
+            )
+        elif self.users and (self.keys or self.charges):
+            first = ReadSet(self.users, frozenset(), frozenset())
+        elif self.keys and self.charges:
+            first = ReadSet(frozenset(), self.keys, frozenset())
+        elif len(self.keys) + len(self.charges) > 1:
+            half = (len(self.keys) + len(self.charges)) // 2
+            keys, charges = sorted(self.keys)[:half], sorted(self.charges)[:half]
+            first = ReadSet(frozenset(), frozenset(keys), frozenset(charges))
+        else:
+            return None
+        rest = ReadSet(
+            self.users - first.users, self.keys - first.keys, self.charges - first.charges
+        )
+        return first, rest
+
     @classmethod
     def of_transactions(cls, transactions: Iterable[Transaction]) -> "ReadSet":
         """Return the read set of `transactions`: users, keys, and the charges they refund."""
@@ -79,11 +104,13 @@ class Entry(Struct, frozen=True, gc=False):
         transaction: The next one of its user.
         stored: The same transaction as it is stored: see `encoding.py`.
         account: The account after it.
+        refunded: For a refund, its charge after it.
     """
 
     transaction: Transaction
     stored: bytes
     account: Account
+    refunded: Charge | None = None
 
 
 class Decided(NamedTuple):
@@ -177,9 +204,9 @@ class State:
         if transaction.kind is _REFUND:
             charge = self.charge(user_id, transaction.refunded_transaction_id)
             assert charge is not None
-            self.charges[user_id, charge.transaction.sequence] = Charge(
-                charge.transaction, charge.refunded + transaction.amount, transaction
-            )
+            refunded = Charge(charge.transaction, charge.refunded + transaction.amount, transaction)
+            self.charges[user_id, charge.transaction.sequence] = refunded
+            return Entry(transaction, stored, account, refunded)
         return Entry(transaction, stored, account)
 
 

@@ -15,7 +15,19 @@ class HistoryReader(Protocol):
 
 
 async def account_pages(store: Store, cursor: str = "") -> AsyncIterator[AccountPage]:
-    """Read all accounts from a cursor on, page by page."""
+    """Read all accounts from a cursor on, page by page.
+
+    Raises:
+        DamagedRecordError, ForeignFormatError: An account cannot be read: none may be missed.
+    """
+    async for page in pages_with_damage(store, cursor):
+        for error in page.damaged:
+            raise error
+        yield page
+
+
+async def pages_with_damage(store: Store, cursor: str = "") -> AsyncIterator[AccountPage]:
+    """Read all accounts from a cursor on, and why some of them cannot be read, page by page."""
     while True:
         page = await store.accounts(cursor, MAX_PAGE)
         yield page
@@ -32,16 +44,18 @@ async def count_transactions(store: Store) -> int:
     return total
 
 
-async def oldest_first(store: HistoryReader, account: Account) -> AsyncIterator[Transaction]:
-    """Read a history up to the state of `account`, oldest first, page by page."""
-    after = 0
+async def oldest_first(
+    store: HistoryReader, account: Account, after: int = 0
+) -> AsyncIterator[Transaction]:
+    """Read a history after a sequence up to the state of `account`, oldest first, page by page."""
     while after < account.transaction_count:
         page = await history_page(store, account, after)
         for transaction in page:
             yield transaction
         if not page:
             return
-        after = page[-1].sequence
+        # A row may be stored under another sequence than its own, and the end must be reached.
+        after = max(after + 1, page[-1].sequence)
 
 
 async def history_page(store: HistoryReader, account: Account, after: int) -> Sequence[Transaction]:

@@ -19,11 +19,13 @@ class Report:
     Attributes:
         transactions: Number of transactions in the ledger.
         findings: What is wrong.
+        warnings: What operators should know, although it holds: the first MAX_FINDINGS.
         is_complete: Whether all of the ledger was checked: there were not too many findings.
     """
 
     transactions: int
     findings: Sequence[Finding]
+    warnings: Sequence[Finding]
     is_complete: bool
 
     @property
@@ -37,15 +39,24 @@ class Report:
             "holds": self.holds,
             "is_complete": self.is_complete,
             "transactions": self.transactions,
-            "findings": [
-                {"user_id": one.user_id, "transaction_id": one.transaction_id, "what": one.what}
-                for one in self.findings
-            ],
+            "findings": _as_json(self.findings),
+            "warnings": _as_json(self.warnings),
         }
 
 
+def _as_json(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    return [
+        {"user_id": one.user_id, "transaction_id": one.transaction_id, "what": one.what}
+        for one in findings
+    ]
+
+
 async def report(
-    store: Store, progress: Progress = silent, witness: Witness = NO_WITNESS
+    store: Store,
+    progress: Progress = silent,
+    witness: Witness = NO_WITNESS,
+    *,
+    now_us: int | None = None,
 ) -> Report:
     """Verify a ledger.
 
@@ -53,6 +64,7 @@ async def report(
         store: The ledger.
         progress: Reports transactions.
         witness: Sees every account as it is recomputed.
+        now_us: The time, see verify.
     """
     transactions = 0
 
@@ -62,9 +74,14 @@ async def report(
         progress(done, total)
 
     findings: list[Finding] = []
-    async with aclosing(verify(store, counting, witness=witness)) as found:
+    warnings: list[Finding] = []
+    async with aclosing(verify(store, counting, now_us=now_us, witness=witness)) as found:
         async for finding in found:
+            if finding.is_warning:
+                if len(warnings) < MAX_FINDINGS:
+                    warnings.append(finding)
+                continue
             findings.append(finding)
             if len(findings) >= MAX_FINDINGS:
-                return Report(transactions, findings, is_complete=False)
-    return Report(transactions, findings, is_complete=True)
+                return Report(transactions, findings, warnings, is_complete=False)
+    return Report(transactions, findings, warnings, is_complete=True)

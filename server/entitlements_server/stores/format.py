@@ -38,9 +38,15 @@ def parse(text: str) -> Format | None:
 
 
 class ForeignFormatError(StoreUnavailableError):
-    """A record has a newer format than this server reads. It was not changed."""
+    """A record has a newer format than this server reads. It was not changed.
+
+    Attributes:
+        user_id: Whose record it is; empty: not known.
+    """
 
     remedy = "Nothing was written: ask the operator for the newer version of the server."
+
+    user_id = ""
 
     def __init__(self, found: str) -> None:
         message = (

@@ -2,9 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
-from typing import Protocol, Self, runtime_checkable
+from typing import ClassVar, Protocol, Self, runtime_checkable
+
+from msgspec import Struct
 
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.errors import CallError
@@ -36,6 +39,42 @@ class StoreUnavailableError(CallError):
             " send it again with the same idempotency key."
         )
         self.args = (cause,)
+
+
+class DamagedRecordError(CallError):
+    """A stored record of the user cannot be read, or contradicts another. Nothing was written.
+
+    Other users are served as ever.
+
+    Args:
+        user_id: Whose record it is; empty: that of many users.
+        record: Where it is stored, for the operator: a table and row, or a key.
+        problem: What is wrong with it, as the end of a sentence.
+        sequence: Of the transaction; 0: it is not, or not only, a transaction.
+    """
+
+    reason = "RECORD_DAMAGED"
+    code = "DATA_LOSS"
+    remedy = (
+        "Nothing was written, and sending it again does not help: give the operator the `reference`, which"
+        " the log has with what to repair."
+    )
+    metadata_keys = ("reference",)
+
+    def __init__(self, user_id: str, record: str, problem: str, sequence: int = 0) -> None:
+        # The same for each call, so that one log line serves them all.
+        reference = blake2b(f"{user_id} {record}".encode(), digest_size=6).hexdigest()
+        super().__init__(
+            "A stored record of this user is damaged and nothing was written: give the reference"
+            f" {reference} to the operator, who has to repair it.",
+            reference=reference,
+        )
+        self.args = (f"{record} of user '{user_id}': {problem}",)
+        self.reference = reference
+        self.user_id = user_id
+        self.record = record
+        self.problem = problem
+        self.sequence = sequence
 
 
 class StoreConfigurationError(ConfigurationError):
@@ -76,10 +115,33 @@ class LedgerIdentity:
 
 @dataclass(frozen=True, slots=True)
 class AccountPage:
-    """Some accounts, and the cursor of the next page: empty after the last."""
+    """Some accounts.
+
+    Attributes:
+        accounts: Those that could be read.
+        next_cursor: Where the next page begins; empty after the last.
+        damaged: Why the others could not be read. Whoever must not miss an account raises the first.
+    """
 
     accounts: Sequence[Account]
     next_cursor: str
+    damaged: Sequence[Exception] = ()
+
+
+class Failed(Struct, frozen=True):
+    """The part of this user failed, and no other's. Stands in place of the outcome of a command.
+
+    Attributes:
+        error: Why. Only after a StoreUnavailableError is it unknown whether the part was stored;
+            after any other error nothing of it was.
+    """
+
+    error: Exception
+    transactions: ClassVar[tuple[Transaction, ...]] = ()
+
+
+CommandResult = Outcome | Failed
+"""What became of a command."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,14 +152,16 @@ class Finding:
         user_id: The user, or empty: it concerns the whole ledger.
         transaction_id: The transaction, or empty: it concerns the whole account.
         what: The problem, as the end of a sentence.
+        is_warning: The ledger holds, but an operator should know.
     """
 
     user_id: str
     transaction_id: str
     what: str
+    is_warning: bool = False
 
     def __str__(self) -> str:
-        subject = f"user '{self.user_id}'" if self.user_id else "the file"
+        subject = f"user '{self.user_id}'" if self.user_id else "the ledger"
         if self.transaction_id:
             subject += f", transaction {self.transaction_id}"
         return f"{subject}: {self.what}"
@@ -119,14 +183,26 @@ class Store(Protocol):
 
     Every method may raise StoreUnavailableError. Methods may be called concurrently from one
     event loop. A cancelled call does no harm.
+
+    **A damaged record fails its own user and nobody else.** A record is damaged if it cannot be
+    decoded, is missing although others refer to it, or is stored under another user, key or sequence
+    than its own. A store never guesses in its place, never takes it for absent and never writes over
+    it. Reads of that user that need it raise DamagedRecordError, `commit` returns it for that user's
+    commands, and `accounts` lists it beside the accounts that it could read. So may a record of a
+    format that this version does not read, with a ForeignFormatError. An error of the disk or the
+    server is no damaged record: it raises StoreUnavailableError.
     """
 
-    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         """Decide commands in order by `rule`, and make durable what it records.
 
         Returns when everything recorded is durable. Each user's part takes effect whole or not at
         all, on the state after all earlier commits. `rule` may be called more than once per
-        command: only the last decision counts. Exceptions of `rule` are passed on.
+        command: only the last decision counts.
+
+        The part of a user that fails is `Failed`, for each of its commands. An exception of `rule` is
+        the error of a part, or is raised. If anything but StoreUnavailableError is raised, nothing
+        was stored, so the group can be committed again without the commands that are to blame.
         """
 
     async def account(self, user_id: str) -> Account:
@@ -171,7 +247,7 @@ class Store(Protocol):
         """Read all accounts in some order, about `limit` (1 to MAX_PAGE) at a time.
 
         Start with an empty cursor and continue with `next_cursor` until it is empty. An account
-        that exists from start to end is read exactly once, as it is at that call.
+        that exists from start to end is read exactly once, as it is at that call, or is `damaged`.
         """
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
@@ -181,6 +257,7 @@ class Store(Protocol):
 
         Raises:
             ValueError: One of them cannot be the next one of its user. None was stored.
+            DamagedRecordError: A user's record cannot be read. None of that user's was stored.
         """
 
     async def identity(self) -> LedgerIdentity:

@@ -4,10 +4,10 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.interface import AccountPage, LedgerIdentity
+from entitlements_server.stores.interface import AccountPage, CommandResult, LedgerIdentity
 
 
 class MemoryStore:
@@ -22,8 +22,8 @@ class MemoryStore:
         # The change feed: user and sequence of each transaction, in commit order.
         self._changes: list[tuple[str, int]] = []
 
-    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
-        """See Store."""
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
+        """See Store. Nothing is decoded, so what fails is raised."""
         # Decided on a copy, so that a rule that raises changes nothing.
         state = self._state.select(ReadSet.of(commands))
         decided = decide_group(state, commands, rule)

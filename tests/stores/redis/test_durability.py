@@ -1,10 +1,12 @@
+import asyncio
+
 import pytest
 
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
-from entitlements_server.stores.redis import topology
+from entitlements_server.stores.redis import connection, topology
 from support.ledger import commit, consume, top_up
-from support.redis import RedisServer
+from support.redis import START_SECONDS, RedisClusterServers, RedisServer
 
 
 async def refusal(url: str) -> str:
@@ -13,16 +15,16 @@ async def refusal(url: str) -> str:
     return str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("setting", "value", "words"),
-    [
-        ("appendonly", "no", "it has appendonly no"),
-        ("appendfsync", "everysec", "it has appendfsync everysec"),
-        ("appendfsync", "no", "it has appendfsync no"),
-        ("no-appendfsync-on-rewrite", "yes", "no-appendfsync-on-rewrite yes"),
-        ("maxmemory-policy", "allkeys-lru", "set maxmemory-policy to noeviction"),
-    ],
-)
+WEAKER = [
+    ("appendonly", "no", "it has appendonly no"),
+    ("appendfsync", "everysec", "it has appendfsync everysec"),
+    ("appendfsync", "no", "it has appendfsync no"),
+    ("no-appendfsync-on-rewrite", "yes", "no-appendfsync-on-rewrite yes"),
+    ("maxmemory-policy", "allkeys-lru", "set maxmemory-policy to noeviction"),
+]
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), WEAKER)
 async def test_a_server_that_could_lose_acknowledged_writes_is_refused(
     own_server: RedisServer, setting: str, value: str, words: str
 ) -> None:
@@ -30,6 +32,41 @@ async def test_a_server_that_could_lose_acknowledged_writes_is_refused(
     with own_server.client() as client:
         client.config_set(setting, value)
     assert words in await refusal(own_server.url)
+
+
+@pytest.mark.parametrize(("setting", "value", "words"), WEAKER)
+async def test_a_setting_that_is_weakened_while_the_ledger_is_in_use_stops_it_until_it_is_mended(
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch, setting: str, value: str, words: str
+) -> None:
+    """Health asks every second, and the settings are looked at again after CHECK_S."""
+    assert connection.CHECK_S <= 30
+    monkeypatch.setattr(connection, "CHECK_S", 0.0)
+    store = await open_store(own_server.url)
+    await commit(store, top_up("ada", 10))
+    await store.ping()
+    with own_server.client() as client:
+        before = client.config_get(setting)[setting]
+        client.config_set(setting, value)
+        with pytest.raises(StoreUnavailableError, match="UnfitError") as refused:
+            await store.ping()
+        assert words in str(refused.value.__cause__)
+        with pytest.raises(StoreUnavailableError):
+            await commit(store, consume("ada"))
+        client.config_set(setting, before)
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            try:
+                await store.ping()
+                break
+            except StoreUnavailableError:
+                await asyncio.sleep(0.01)
+    await commit(store, consume("ada"))
+    await store.close()
+
+
+async def test_one_node_of_a_cluster_is_no_ledger(three_servers: RedisClusterServers) -> None:
+    """It has only some of the users, and would answer MOVED for the others."""
+    assert "write redis+cluster://" in await refusal(three_servers.nodes[0].url)
 
 
 @pytest.mark.parametrize(

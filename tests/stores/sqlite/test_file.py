@@ -229,7 +229,7 @@ async def test_recovery_that_is_itself_interrupted_is_repeated(
         with pytest.raises(OSError, match="crash"):
             writer.recover(path, None, create=False)
     once = writer.recover(path, None, create=False)
-    accounts = once.accounts("", 1000)
+    accounts = once.accounts("", 1000).accounts
     once.close()
     store = await SqliteStore.open(path)
     assert await all_accounts(store) == accounts

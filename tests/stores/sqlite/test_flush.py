@@ -50,11 +50,12 @@ async def test_a_read_that_a_write_overtakes_leaves_nothing_stale(
     has_read, go_on = threading.Event(), threading.Event()
     prefetch = Database.prefetch
 
-    def held(self: Database, *args: Any) -> None:
-        prefetch(self, *args)
+    def held(self: Database, *args: Any) -> Any:
+        damaged = prefetch(self, *args)
         if self is store._connections._reader:
             has_read.set()
             go_on.wait(60)
+        return damaged
 
     monkeypatch.setattr(Database, "prefetch", held)
     reading = asyncio.create_task(store.account("ada"))

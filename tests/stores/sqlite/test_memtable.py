@@ -31,14 +31,16 @@ def test_batches_hold_every_transaction_once_in_the_order_of_users_and_histories
     )
 
 
-def test_all_that_is_of_a_user_with_refunds_is_in_one_batch() -> None:
-    """What was refunded of a charge is known as it is at the end, not as it was in between."""
+def test_a_batch_is_no_larger_than_asked_for_a_user_with_refunds_either() -> None:
+    """Each entry knows what was refunded by then, so a history can be flushed in parts."""
     ledger = Ledger()
     ledger.do(TopUp(user_id="ada", amount=100))
     charge = ledger.record(Consume(user_id="ada", feature="full_distribution"))
     for _ in range(2):
         ledger.do(Refund(user_id="ada", transaction_id=charge.transaction_id, amount=1))
-    ledger.do(TopUp(user_id="bob", amount=1))
     segment = segment_of(ledger)
-    assert [len(segment.take_batch(1)) for _ in range(2)] == [4, 1]
+    batches = [segment.take_batch(1) for _ in range(4)]
+    assert [len(batch) for batch in batches] == [1, 1, 1, 1]
     assert segment.is_drained
+    totals = [entry.refunded and entry.refunded.refunded for [(_, entry)] in batches]
+    assert totals == [None, None, 1, 2]

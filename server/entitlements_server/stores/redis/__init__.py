@@ -13,6 +13,7 @@ account is still the one it was decided on. Otherwise it is decided again.
 | `prefetch.py` | reads the read set of a decision |
 | `account_write.py`, `writer.py`, `lua/` | what a group writes for one user, and storing it by compare-and-set |
 | `reader.py` | batches reads |
+| `check.py` | what `verify` checks besides the histories |
 """
 
 from entitlements_server.stores.interface import Store, StoreConfigurationError

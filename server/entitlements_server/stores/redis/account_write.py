@@ -8,6 +8,7 @@ from typing import Any
 
 from entitlements_server.ledger.state import Entry, State
 from entitlements_server.ledger.values import Account, Kind, sequence_of
+from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.redis.codec import (
     write_account,
     write_change,
@@ -59,6 +60,7 @@ class AccountWrite:
         decide: Makes the decision. May be called more than once.
         lease_id: Identifies this write when it takes the lease: the write id of its first attempt.
         done: The attempt that was stored, once there is one.
+        error: Why it is given up, once it is.
         state: The state for the next decision; None: it must be prefetched.
         account: The account in that state as it is stored.
         bindings: What the next decision assumes each key to be bound to: a sequence, or 0 for
@@ -75,6 +77,7 @@ class AccountWrite:
     decide: Decide
     lease_id: str = ""
     done: Attempt | None = None
+    error: Exception | None = None
     state: State | None = None
     account: bytes = b""
     bindings: Mapping[str, int] = field(default_factory=dict)
@@ -82,6 +85,20 @@ class AccountWrite:
     doubtful: list[Attempt] = field(default_factory=list)
     conflicts: int = 0
     losses: int = 0
+
+    @property
+    def is_pending(self) -> bool:
+        """Whether it is neither stored nor given up."""
+        return self.done is None and self.error is None
+
+    def fail(self, error: Exception) -> None:
+        """Give up this write. Others of its group go on."""
+        if self.doubtful and not isinstance(error, StoreUnavailableError):
+            # An earlier attempt may have been stored, which no other error may leave open.
+            unknown = StoreUnavailableError(str(error))
+            unknown.__cause__ = error
+            error = unknown
+        self.error = error
 
     def guess(self, account: Account, text: bytes) -> None:
         """Assume that an account is the newest and that the keys are new."""
@@ -154,7 +171,8 @@ class AccountWrite:
         command: list[str | int | bytes] = [COMMIT, len(fixed) + len(chunks), *fixed, *chunks]
         command += (keys.user_id, self.account, attempt.account_text)
         command += (self.lease_id, "1" if self.conflicts >= _LEASE_AFTER else "")
-        command += (state.due.get(keys.user_id, ""), change)
+        there = (transactions[0].sequence - 1) % CHUNK
+        command += (state.due.get(keys.user_id, ""), change, there)
         command += (*_listed(self.bindings), *_listed(bound), *_listed(refunds), *rows)
         return Request(keys.bucket, command)
 

@@ -10,9 +10,12 @@ from entitlements_server.ledger.encoding import (
     decode_transaction,
     encode_account,
 )
+from entitlements_server.ledger.limits import MAX_BALANCE
 from entitlements_server.ledger.state import Entry
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.format import FORMAT, ForeignFormatError, parse
+from entitlements_server.stores.interface import DamagedRecordError
+from entitlements_server.stores.redis.schema import UserKeys
 
 MARK = str(FORMAT)
 """The prefix of everything that this version writes."""
@@ -30,8 +33,32 @@ def read_account(user_id: str, text: bytes | None) -> Account:
 
     Raises:
         ForeignFormatError: Its format is one that this version cannot read.
+        DamagedRecordError: It cannot be decoded, or is that of another user.
     """
-    return decode_account(_value_of(text)) if text else Account(user_id)
+    if not text:
+        return Account(user_id)
+    try:
+        account = decode_account(_value_of(text))
+        problem = ""
+        if account.user_id != user_id:
+            problem = "it is the account of another user"
+        elif account.transaction_count < 1 or not 0 <= account.balance <= MAX_BALANCE:
+            count = account.transaction_count
+            problem = f"its balance is {account.balance}, its count {count}"
+    except ForeignFormatError as error:
+        error.user_id = user_id
+        raise
+    except Exception as error:
+        raise damaged_account(user_id, repr(error)) from error
+    if problem:
+        raise damaged_account(user_id, problem)
+    return account
+
+
+def damaged_account(user_id: str, problem: str) -> DamagedRecordError:
+    """Return the error about an account that cannot be read."""
+    record = f"field {user_id!r} of the key {UserKeys(user_id).accounts}"
+    return DamagedRecordError(user_id, record, problem)
 
 
 def write_transaction(entry: Entry, write_id: str) -> bytes:
@@ -39,13 +66,30 @@ def write_transaction(entry: Entry, write_id: str) -> bytes:
     return b"%b %b %b" % (_MARK, write_id.encode(), entry.stored)
 
 
-def read_transaction(text: bytes) -> Transaction:
+def read_transaction(user_id: str, sequence: int, text: bytes) -> Transaction:
     """Decode a transaction.
 
     Raises:
         ForeignFormatError: Its format is one that this version cannot read.
+        DamagedRecordError: It cannot be decoded, or is not that of this user and sequence.
     """
-    return decode_transaction(_value_of(text))
+    try:
+        transaction = decode_transaction(_value_of(text))
+    except ForeignFormatError as error:
+        error.user_id = user_id
+        raise
+    except Exception as error:
+        raise damaged_transaction(user_id, sequence, repr(error)) from error
+    if transaction.user_id != user_id or transaction.sequence != sequence:
+        raise damaged_transaction(user_id, sequence, "it is that of another user or sequence")
+    return transaction
+
+
+def damaged_transaction(user_id: str, sequence: int, problem: str) -> DamagedRecordError:
+    """Return the error about a transaction that cannot be read."""
+    chunk, index = UserKeys(user_id).index_of(sequence)
+    record = f"transaction {sequence}, index {index} of the key {chunk}"
+    return DamagedRecordError(user_id, record, problem, sequence)
 
 
 def write_id_of(text: bytes | None) -> str:
@@ -74,7 +118,7 @@ def _value_of(text: bytes) -> bytes:
     if mark != _MARK:
         found = parse(mark.decode("ascii", "replace"))
         if found is None:
-            raise ForeignFormatError("unknown")
+            raise ValueError("It does not begin with a format.")
         if not found.is_readable:
             raise ForeignFormatError(str(found))
     return rest.partition(b" ")[2]

@@ -38,6 +38,9 @@ _SCRIPT = (resources.files(__package__) / "lua" / "commit.lua").read_text("utf-8
 _CONNECT_S = 2.0
 _REPLY_S = 5.0
 _CONNECTIONS = 16
+CHECK_S = 15.0
+"""Seconds after which the settings of a server are checked again."""
+
 _MIN_BACKOFF_S = 0.05
 _MAX_BACKOFF_S = 1.0
 
@@ -85,6 +88,7 @@ class RedisConnection:
         self._redis = Redis(connection_pool=pool)
         self._digest = ""
         self._failures = 0
+        self._checked_at = 0.0
         self._closed_until = 0.0
         self._greeting = asyncio.Lock()
 
@@ -102,17 +106,38 @@ class RedisConnection:
         if not self._digest:
             await self._greet()
         replies = await self._pipeline(self._expand(commands))
-        missing = [at for at, one in enumerate(replies) if isinstance(one, NoScriptError)]
-        if missing:
-            # An unknown script did nothing, so the command may be sent again.
+        if any(isinstance(reply, NoScriptError) for reply in replies):
+            # An unknown script did nothing, so it may be sent again. Whatever is no script was meant for
+            # one, as ASKING before it and WAIT after it: without them the reply would mean less.
             await self._pipeline([("SCRIPT LOAD", _SCRIPT)])
-            again = await self._pipeline(self._expand([commands[at] for at in missing]))
-            for at, reply in zip(missing, again, strict=True):
-                replies[at] = reply
+            again = [
+                index
+                for index, reply in enumerate(replies)
+                if isinstance(reply, NoScriptError) or commands[index][0] != COMMIT
+            ]
+            replies_again = await self._pipeline(self._expand([commands[at] for at in again]))
+            for index, reply in zip(again, replies_again, strict=True):
+                replies[index] = reply
         if any(isinstance(reply, ReadOnlyError) for reply in replies):
             # It was demoted: another server may have this address at the next connection.
             await self.forget()
         return replies
+
+    async def check(self) -> None:
+        """Check the settings of the server again, if that was some seconds ago.
+
+        They can be changed while it runs. If they do not suffice any more, nothing is written until they
+        do.
+
+        Raises:
+            DownError: The server cannot be reached.
+            LostError: The connection was lost.
+            UnfitError: It is less durable than the URL requires, or no master.
+        """
+        if self._digest and time.monotonic() >= self._checked_at + CHECK_S:
+            self._require(await self._pipeline(QUESTIONS))
+        elif not self._digest:
+            await self._greet()
 
     async def close(self) -> None:
         """Close all connections."""
@@ -137,18 +162,30 @@ class RedisConnection:
             except LostError as error:
                 self._back_off()
                 raise DownError(self.name) from error
-            problem = objection(self._url.durability, answers)
-            if problem is None and isinstance(digest, ResponseError):
-                problem = "It does not accept scripts: allow this user SCRIPT LOAD and EVALSHA."
-            if problem is not None:
-                self._back_off()
-                raise UnfitError(
-                    f"The Redis server {self.name} cannot be used for the ledger. {problem}"
-                )
+            scripts = ""
+            if isinstance(digest, ResponseError):
+                scripts = "It does not accept scripts: allow this user SCRIPT LOAD and EVALSHA."
+            self._require(answers, scripts)
             if self._failures:
-                log.info("Redis is reachable again.", server=self.name)
+                log.info("Redis can be used again.", server=self.name)
             self._failures = 0
             self._digest = str(digest)
+
+    def _require(self, answers: Sequence[Any], problem: str = "") -> None:
+        """Require that the server can be used for the ledger.
+
+        Args:
+            answers: Its replies to QUESTIONS.
+            problem: Another reason against it.
+        """
+        self._checked_at = time.monotonic()
+        objected = objection(self._url.durability, answers, cluster=self._url.cluster) or problem
+        if objected:
+            self._digest = ""
+            self._back_off(objected)
+            raise UnfitError(
+                f"The Redis server {self.name} cannot be used for the ledger. {objected}"
+            )
 
     async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
         pipeline = self._redis.pipeline(transaction=False)
@@ -169,9 +206,9 @@ class RedisConnection:
         self._digest = ""
         await self._pool.disconnect(inuse_connections=False)
 
-    def _back_off(self) -> None:
+    def _back_off(self, problem: str = "It cannot be reached.") -> None:
         if not self._failures:
-            log.warning("Redis cannot be reached.", server=self.name)
+            log.warning("Redis cannot be used.", server=self.name, problem=problem)
         self._failures += 1
         longest = _MIN_BACKOFF_S * 2 ** min(self._failures, 10)
         seconds = min(longest, _MAX_BACKOFF_S) * random.uniform(0.5, 1)  # noqa: S311  # jitter

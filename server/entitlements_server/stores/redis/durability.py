@@ -1,6 +1,6 @@
 """Checks that a Redis server is durable enough for a ledger."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import ResponseError
@@ -22,12 +22,13 @@ _WEAKER = {
 }
 
 
-def objection(durability: str, answers: list[Any]) -> str | None:
+def objection(durability: str, answers: Sequence[Any], *, cluster: bool) -> str | None:
     """Return why a server cannot be used for a ledger, or None if it can.
 
     Args:
         durability: The required durability: one of url.DURABILITIES.
         answers: The replies to QUESTIONS, some of which may be errors.
+        cluster: Whether the URL names a cluster.
 
     Returns:
         A sentence that says what to change, or None.
@@ -37,6 +38,11 @@ def objection(durability: str, answers: list[Any]) -> str | None:
         return "It does not report its state: allow this user the command INFO."
     if info.get("role") == "slave":
         return "It is a replica, which accepts no writes: name its master."
+    if info.get("cluster_enabled") and not cluster:
+        return (
+            "It is a node of a Redis Cluster, which has only some of the users: write redis+cluster://"
+            " instead of redis:// in the store's URL, with rediss+cluster:// for TLS."
+        )
     policy = str(info.get("maxmemory_policy", "noeviction"))
     if policy.startswith("allkeys"):
         return (

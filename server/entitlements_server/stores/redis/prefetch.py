@@ -1,12 +1,15 @@
 """Reads the read set of a decision in two steps: by name, then what those reads refer to."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from entitlements_server.ledger.state import State
 from entitlements_server.ledger.values import Charge, Transaction
+from entitlements_server.stores.interface import DamagedRecordError
 from entitlements_server.stores.redis.codec import (
+    damaged_account,
+    damaged_transaction,
     read_account,
     read_refund,
     read_transaction,
@@ -14,6 +17,18 @@ from entitlements_server.stores.redis.codec import (
 )
 from entitlements_server.stores.redis.connection import Command, LostError
 from entitlements_server.stores.redis.schema import UserKeys
+
+
+class ContradictionError(LostError):
+    """A record is missing that another refers to: it was lost just now, or is damaged.
+
+    Args:
+        damage: What to report if that does not change.
+    """
+
+    def __init__(self, damage: DamagedRecordError) -> None:
+        super().__init__(damage.user_id)
+        self.damage = damage
 
 
 def at(keys: UserKeys, sequence: int) -> Command:
@@ -62,7 +77,11 @@ class Prefetch:
         return commands
 
     def take_first(self, replies: Iterable[Any]) -> None:
-        """Use the replies to `first`."""
+        """Use the replies to `first`.
+
+        Raises:
+            DamagedRecordError, ForeignFormatError: A record cannot be read.
+        """
         rest = iter(replies)
         self.account = next(rest) or b""
         account = read_account(self.keys.user_id, self.account)
@@ -70,11 +89,17 @@ class Prefetch:
             self.state.accounts[account.user_id] = account
         if self.names:
             for name, sequence in zip(self.names, next(rest), strict=True):
-                self.bindings[name] = int(sequence or 0)
+                try:
+                    self.bindings[name] = int(sequence or 0)
+                except ValueError as error:
+                    raise self._damaged(self.keys.bound, name, error) from error
         if self.charges:
             for sequence, refund in zip(self.charges, next(rest), strict=True):
                 if refund is not None:
-                    self._refunds[sequence] = read_refund(refund)
+                    try:
+                        self._refunds[sequence] = read_refund(refund)
+                    except ValueError as error:
+                        raise self._damaged(self.keys.refunds, sequence, error) from error
         self.write_ids = [write_id_of(row) for row in rest]
 
     def second(self) -> list[Command]:
@@ -85,27 +110,48 @@ class Prefetch:
         """Use the replies to `second`, which complete the state.
 
         Raises:
-            LostError: The two steps contradict each other.
+            ContradictionError: The two steps contradict each other.
+            DamagedRecordError, ForeignFormatError: A record cannot be read.
         """
         user_id = self.keys.user_id
         rows: dict[int, Transaction] = {
-            sequence: read_transaction(row)
+            sequence: read_transaction(user_id, sequence, row)
             for sequence, row in zip(self._sequences(), replies, strict=True)
             if row is not None
         }
+        count = self.state.account(user_id).transaction_count
+        newest = max((*self.bindings.values(), *rows), default=0)
+        if newest > count:
+            # Another server wrote since the account was read. Or it is damaged.
+            problem = f"it has {count} transactions, and there is one with sequence {newest}"
+            raise ContradictionError(damaged_account(user_id, problem))
         for name, sequence in self.bindings.items():
             if not sequence:
                 continue
-            if sequence not in rows:
-                # Data was lost since the first step, perhaps by a failover.
-                raise LostError(self.keys.user_id)
-            self.state.keys[user_id, name] = rows[sequence]
+            bound = self._found(rows, sequence)
+            if bound.idempotency_key != name:
+                problem = "it is bound to a transaction that does not have this key"
+                raise self._damaged(self.keys.bound, name, ValueError(problem))
+            self.state.keys[user_id, name] = bound
         for sequence in self.charges:
-            if sequence in rows:
+            if 1 <= sequence <= count:
                 refunded, last = self._refunds.get(sequence, (0, 0))
                 self.state.charges[user_id, sequence] = Charge(
-                    rows[sequence], refunded, rows.get(last)
+                    self._found(rows, sequence),
+                    refunded,
+                    self._found(rows, last) if last else None,
                 )
+
+    def _found(self, rows: Mapping[int, Transaction], sequence: int) -> Transaction:
+        if sequence not in rows:
+            # Data was lost since the first step, perhaps by a failover. Or it is damaged.
+            raise ContradictionError(
+                damaged_transaction(self.keys.user_id, sequence, "it is missing")
+            )
+        return rows[sequence]
+
+    def _damaged(self, key: str, of: str | int, error: Exception) -> DamagedRecordError:
+        return DamagedRecordError(self.keys.user_id, f"field {of!r} of the key {key}", str(error))
 
     def _sequences(self) -> list[int]:
         lasts = (last for _, last in self._refunds.values())

@@ -6,14 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from entitlements_server.stores.interface import StoreUnavailableError
+from entitlements_server.stores.interface import DamagedRecordError, StoreUnavailableError
 from entitlements_server.stores.redis.connection import LostError
 from entitlements_server.stores.redis.topology import MisplacedError, Request, Topology
-from entitlements_server.stores.redis.writer import unavailable
+from entitlements_server.stores.redis.writer import failure, unavailable
 
 _PIPELINE = 1000
 _TRIES = 3
 _PAUSE_S = 0.05
+
+
+_LOST = (LostError, MisplacedError)
 
 
 @dataclass(slots=True, eq=False)
@@ -34,24 +37,40 @@ class Reader:
         self._running: asyncio.Task[None] | None = None
         self._closed = False
 
-    async def read(self, requests: Sequence[Request]) -> list[Any]:
+    async def read(self, requests: Sequence[Request], user_id: str = "") -> list[Any]:
         """Execute requests. All of them begin after this call.
+
+        Args:
+            requests: Redis commands that only read.
+            user_id: Whose records they read, if they are one user's.
 
         Returns:
             The replies in order. None of them is an error.
 
         Raises:
             StoreUnavailableError: A server cannot be reached, or returned an error.
+            DamagedRecordError: A key has another type.
         """
+        replies = await self.read_each(requests, user_id)
+        for reply in replies:
+            if isinstance(reply, DamagedRecordError):
+                raise reply
+        return replies
+
+    async def read_each(self, requests: Sequence[Request], user_id: str = "") -> list[Any]:
+        """Do the same, but return a DamagedRecordError in place of each reply that is one."""
         if not requests:
             return []
         # Lost reads may be repeated: reading changes nothing.
         for trial in range(1, _TRIES + 1):
             replies = await self._submit(requests)
-            problem = next((reply for reply in replies if isinstance(reply, Exception)), None)
+            problem = next((one for one in replies if isinstance(one, _LOST)), None)
             if problem is None:
-                return replies
-            if trial == _TRIES or not isinstance(problem, (LostError, MisplacedError)):
+                return [
+                    _checked(user_id, request, reply)
+                    for request, reply in zip(requests, replies, strict=True)
+                ]
+            if trial == _TRIES:
                 raise unavailable(problem) from problem
             await asyncio.sleep(_PAUSE_S * trial)
         raise AssertionError  # the loop returns or raises
@@ -99,3 +118,13 @@ class Reader:
             mine = [next(replies) for _ in read.requests]
             if not read.future.done():
                 read.future.set_result(mine)
+
+
+def _checked(user_id: str, request: Request, reply: Any) -> Any:
+    """Return a reply, or the DamagedRecordError that it stands for; raise any other error."""
+    if not isinstance(reply, Exception):
+        return reply
+    error = failure(user_id, f"the key {request.command[1]!s}", reply)
+    if isinstance(error, DamagedRecordError):
+        return error
+    raise error from reply

@@ -1,13 +1,13 @@
 """The Redis store: the interface, on one server or a cluster."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Self
 
 from redis.exceptions import ResponseError
 
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import (
     Entry,
     ReadSet,
@@ -17,14 +17,25 @@ from entitlements_server.ledger.state import (
 )
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.account_cache import AccountCache
+from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import (
     AccountPage,
+    CommandResult,
+    DamagedRecordError,
+    Failed,
+    Finding,
     LedgerIdentity,
     StoreConfigurationError,
     StoreUnavailableError,
 )
 from entitlements_server.stores.redis.account_write import AccountWrite, Decide
-from entitlements_server.stores.redis.codec import read_account, read_transaction
+from entitlements_server.stores.redis.check import check
+from entitlements_server.stores.redis.codec import (
+    damaged_account,
+    damaged_transaction,
+    read_account,
+    read_transaction,
+)
 from entitlements_server.stores.redis.connection import Command as RedisCommand
 from entitlements_server.stores.redis.connection import DownError, LostError, UnfitError
 from entitlements_server.stores.redis.ledger_format import (
@@ -89,7 +100,7 @@ class RedisStore:
             ) from error
         return store
 
-    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         """See Store."""
         indexes: dict[str, list[int]] = {}
         for index, command in enumerate(commands):
@@ -101,18 +112,21 @@ class RedisStore:
                 write.guess(*cached)
             writes.append(write)
         await self._write(writes)
-        outcomes: list[Any] = [None] * len(commands)
+        if writes and all(isinstance(one.error, StoreUnavailableError) for one in writes):
+            assert writes[0].error is not None
+            raise writes[0].error
+        results: list[Any] = [None] * len(commands)
         for write, mine in zip(writes, indexes.values(), strict=True):
-            assert write.done is not None
-            for index, outcome in zip(mine, write.done.result, strict=True):
-                outcomes[index] = outcome
-        return outcomes
+            outcomes = write.done.result if write.done else [Failed(_error_of(write))] * len(mine)
+            for index, outcome in zip(mine, outcomes, strict=True):
+                results[index] = outcome
+        return results
 
     async def account(self, user_id: str) -> Account:
         """See Store."""
         keys = UserKeys(user_id)
         request = Request(keys.bucket, ("HGET", keys.accounts, user_id))
-        (text,) = await self._reader.read([request])
+        (text,) = await self._reader.read([request], user_id)
         account = read_account(user_id, text)
         if text:
             self._remember(account, text)
@@ -127,8 +141,12 @@ class RedisStore:
         if sequence < 1:
             return None
         keys = UserKeys(user_id)
-        (text,) = await self._reader.read([Request(keys.bucket, at(keys, sequence))])
-        return read_transaction(text) if text else None
+        (text,) = await self._reader.read([Request(keys.bucket, at(keys, sequence))], user_id)
+        if text:
+            return read_transaction(user_id, sequence, text)
+        if sequence <= (await self.account(user_id)).transaction_count:
+            raise damaged_transaction(user_id, sequence, "it is missing")
+        return None
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         """See Store."""
@@ -168,12 +186,18 @@ class RedisStore:
         number, _, after = cursor.partition(":")
         bucket = int(number or 0)
         found: list[Account] = []
+        damaged: list[Exception] = []
         while bucket < BUCKETS:
-            some, bucket, after = await self._accounts(bucket, after, limit - len(found))
+            rest = limit - len(found) - len(damaged)
+            some, bucket, after = await self._accounts(bucket, after, rest, damaged)
             found += some
-            if len(found) >= limit:
+            if len(found) + len(damaged) >= limit:
                 break
-        return AccountPage(found, f"{bucket}:{after}" if bucket < BUCKETS else "")
+        return AccountPage(found, f"{bucket}:{after}" if bucket < BUCKETS else "", tuple(damaged))
+
+    async def self_check(self) -> Sequence[Finding]:
+        """See SupportsSelfCheck."""
+        return await check(self, self._reader)
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
         """See Store. None is stored unless another server writes for the same users."""
@@ -181,13 +205,15 @@ class RedisStore:
         for transaction in transactions:
             by_user.setdefault(transaction.user_id, []).append(transaction)
         writes = [_appending(user_id, mine) for user_id, mine in by_user.items()]
-        while any(write.state is None for write in writes):
+        while any(write.is_pending and write.state is None for write in writes):
             await self._writer.prefetch(writes)
+        _raise_first(writes)
         for write in writes:
             # Check all of them before the first is stored.
             assert write.state is not None
             append_all(write.state.copy(), by_user[write.keys.user_id])
         await self._write(writes)
+        _raise_first(writes)
 
     async def identity(self) -> LedgerIdentity:
         """See Store."""
@@ -223,8 +249,15 @@ class RedisStore:
             end = min(newest, (chunk + 1) * CHUNK)
             first, last = (start - 1) % CHUNK, (end - 1) % CHUNK
             requests.append(Request(keys.bucket, ("LRANGE", keys.chunk(chunk), first, last)))
-        replies = await self._reader.read(requests)
-        return [read_transaction(text) for texts in replies for text in texts]
+        replies = await self._reader.read(requests, user_id)
+        texts = [text for chunk in replies for text in chunk]
+        if len(texts) < newest - oldest + 1:
+            raise damaged_transaction(
+                user_id, oldest + len(texts), "it or one before it is missing"
+            )
+        return [
+            read_transaction(user_id, sequence, text) for sequence, text in enumerate(texts, oldest)
+        ]
 
     async def _write(self, writes: Sequence[AccountWrite]) -> None:
         """Store what a group writes. `close` waits for it."""
@@ -236,14 +269,17 @@ class RedisStore:
         await task
 
     async def _accounts(
-        self, bucket: int, after: str, limit: int
+        self, bucket: int, after: str, limit: int, damaged: list[Exception]
     ) -> tuple[list[Account], int, str]:
-        """Read about `limit` accounts from a bucket on. Returns where to continue."""
+        """Read about `limit` accounts from a bucket on. Returns where to continue.
+
+        Adds to `damaged` why accounts cannot be read.
+        """
         last = min(bucket + _BUCKETS_AT_ONCE, BUCKETS)
         lows = dict.fromkeys(range(bucket, last), "-")
         if after:
             lows[bucket] = f"({after}"
-        counts = await self._reader.read(
+        counts = await self._reader.read_each(
             [
                 Request(one, ("ZLEXCOUNT", f"{TAGS[one]}:users", low, "+"))
                 for one, low in lows.items()
@@ -253,6 +289,9 @@ class RedisStore:
         chosen: dict[int, RedisCommand] = {}
         partial = False
         for one, count in zip(lows, counts, strict=True):
+            if isinstance(count, DamagedRecordError):
+                damaged.append(count)
+                continue
             if count and limit <= 0:
                 last = one
                 break
@@ -264,17 +303,15 @@ class RedisStore:
         members: list[list[bytes]] = await self._reader.read(
             [Request(one, command) for one, command in chosen.items()]
         )
-        rows = await self._reader.read(
+        rows = await self._reader.read_each(
             [
                 Request(one, ("HMGET", f"{TAGS[one]}:accounts", *users))
                 for one, users in zip(chosen, members, strict=True)
             ]
         )
-        accounts = [
-            read_account(user.decode(), row)
-            for users, texts in zip(members, rows, strict=True)
-            for user, row in zip(users, texts, strict=True)
-        ]
+        accounts: list[Account] = []
+        for users, texts in zip(members, rows, strict=True):
+            accounts += _readable(users, texts, damaged)
         if partial:
             return accounts, list(chosen)[-1], members[-1][-1].decode()
         return accounts, last, ""
@@ -307,6 +344,32 @@ def _write_of(user_id: str, read_set: ReadSet, decide: Decide) -> AccountWrite:
     return AccountWrite(
         UserKeys(user_id), names, sorted(sequence for _, sequence in read_set.charges), decide
     )
+
+
+def _error_of(write: AccountWrite) -> Exception:
+    assert write.error is not None
+    return write.error
+
+
+def _raise_first(writes: Sequence[AccountWrite]) -> None:
+    for write in writes:
+        if write.error is not None:
+            raise write.error
+
+
+def _readable(users: Sequence[bytes], texts: Any, damaged: list[Exception]) -> Iterator[Account]:
+    """Decode the accounts of a bucket; add to `damaged` why others cannot be read."""
+    if isinstance(texts, DamagedRecordError):
+        damaged.append(texts)
+        return
+    for user, text in zip(users, texts, strict=True):
+        user_id = user.decode(errors="replace")
+        try:
+            if not text:
+                raise damaged_account(user_id, "it is missing, and listed")
+            yield read_account(user_id, text)
+        except (DamagedRecordError, ForeignFormatError) as error:
+            damaged.append(error)
 
 
 def _root(error: BaseException) -> str:

@@ -231,6 +231,7 @@ async def _run(server: RedisConnection, requests: Sequence[Request], replicas: i
 
 
 async def _ping(server: RedisConnection) -> None:
+    await server.check()
     pong, role = await server.run([("PING",), ("ROLE",)])
     if isinstance(pong, ResponseError):
         raise pong

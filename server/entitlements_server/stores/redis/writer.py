@@ -17,17 +17,22 @@ from typing import Any
 import structlog
 from redis.exceptions import ResponseError
 
+from entitlements_server.errors import CallError
 from entitlements_server.ledger.values import Account
-from entitlements_server.stores.interface import StoreUnavailableError
+from entitlements_server.stores.interface import DamagedRecordError, StoreUnavailableError
 from entitlements_server.stores.redis.account_write import AccountWrite, Attempt
 from entitlements_server.stores.redis.codec import read_account
 from entitlements_server.stores.redis.connection import Command, LostError
+from entitlements_server.stores.redis.prefetch import ContradictionError
 from entitlements_server.stores.redis.topology import MisplacedError, Request, Topology
 
 log = structlog.get_logger()
 
 STORED = 1
 """The script's reply when it has stored an attempt."""
+
+DAMAGED = "DAMAGED"
+"""The first word of the script's error about a key."""
 
 LEASED = 2
 """The script's reply when another write has the lease."""
@@ -58,12 +63,12 @@ class Writer:
         self._confirm = confirm
 
     async def prefetch(self, writes: Sequence[AccountWrite]) -> None:
-        """Read the read sets of all writes without a state, together.
-
-        Raises:
-            StoreUnavailableError: A server cannot be reached.
-        """
-        prefetches = [(write, write.prefetch()) for write in writes if write.state is None]
+        """Read the read sets of all writes without a state, together. Some writes may fail."""
+        prefetches = [
+            (write, write.prefetch())
+            for write in writes
+            if write.is_pending and write.state is None
+        ]
         if not prefetches:
             return
         firsts = await self._read([(write, prefetch.first()) for write, prefetch in prefetches])
@@ -71,8 +76,12 @@ class Writer:
         for (write, prefetch), replies in zip(prefetches, firsts, strict=True):
             if replies is None:
                 lost.add(write)
-            else:
+                continue
+            try:
                 prefetch.take_first(replies)
+            except Exception as error:  # noqa: BLE001  # it concerns this write only
+                lost.add(write)
+                write.fail(error)
         prefetches = [(write, prefetch) for write, prefetch in prefetches if write not in lost]
         seconds = await self._read([(write, prefetch.second()) for write, prefetch in prefetches])
         for (write, prefetch), replies in zip(prefetches, seconds, strict=True):
@@ -82,37 +91,46 @@ class Writer:
                     write.take(prefetch)
             except LostError as error:
                 _count_loss(write, error)
+            except Exception as error:  # noqa: BLE001  # it concerns this write only
+                write.fail(error)
 
     async def write(self, writes: Sequence[AccountWrite]) -> None:
-        """Store every write. On return each has its stored attempt in `done`.
-
-        Raises:
-            StoreUnavailableError: It is unknown which writes were stored.
-        """
+        """Store every write. On return each has its stored attempt in `done`, or its `error`."""
         loop = asyncio.get_running_loop()
         end = loop.time() + _GIVE_UP_S
         pending = list(writes)
         while True:
             await self.prefetch(pending)
-            pending = await self._attempt([write for write in pending if write.done is None])
+            await self._attempt([write for write in pending if write.is_pending])
+            pending = [write for write in pending if write.is_pending]
             if not pending:
                 return
             if loop.time() > end:
-                raise StoreUnavailableError("Other servers keep writing to the same accounts.")
+                for write in pending:
+                    write.fail(
+                        StoreUnavailableError("Other servers keep writing to the same account.")
+                    )
+                return
             await _pause(pending)
 
-    async def _attempt(self, writes: Sequence[AccountWrite]) -> list[AccountWrite]:
-        """Decide each write that has a state and try to store it. Returns those still pending."""
+    async def _attempt(self, writes: Sequence[AccountWrite]) -> None:
+        """Decide each write that has a state and try to store it."""
         tried: list[tuple[AccountWrite, Attempt]] = []
         requests: list[Request] = []
-        pending: list[AccountWrite] = []
         for write in writes:
-            attempt = write.attempt() if write.state is not None else None
+            if write.state is None:
+                continue
+            try:
+                attempt = write.attempt()
+                request = write.request(attempt) if attempt and attempt.entries else None
+            except Exception as error:  # noqa: BLE001  # it concerns this write only
+                write.fail(error)
+                continue
             if attempt is None:
-                pending.append(write)
-            elif attempt.entries:
+                continue
+            if request is not None:
                 tried.append((write, attempt))
-                requests.append(write.request(attempt))
+                requests.append(request)
             elif self._confirm:
                 # A replay: the replicas may not have confirmed the original write.
                 tried.append((write, attempt))
@@ -125,10 +143,10 @@ class Writer:
         if requests:
             replies = await self._topology.run(requests, confirm=self._confirm)
             for (write, attempt), reply in zip(tried, replies, strict=True):
-                self._take(write, attempt, reply)
-                if write.done is None:
-                    pending.append(write)
-        return pending
+                try:
+                    self._take(write, attempt, reply)
+                except Exception as error:  # noqa: BLE001  # it concerns this write only
+                    write.fail(error)
 
     def _take(self, write: AccountWrite, attempt: Attempt, reply: Any) -> None:
         if isinstance(reply, LostError):
@@ -138,7 +156,7 @@ class Writer:
         elif isinstance(reply, MisplacedError):
             _count_loss(write, reply)
         elif isinstance(reply, Exception):
-            raise unavailable(reply) from reply
+            raise failure(write.keys.user_id, "the script's keys", reply) from reply
         elif reply == STORED or not attempt.entries:
             write.done = attempt
             if attempt.entries:
@@ -166,28 +184,64 @@ class Writer:
         results: list[Sequence[Any] | None] = []
         for write, commands in wanted:
             mine = [next(replies) for _ in commands]
-            problem = next((reply for reply in mine if isinstance(reply, Exception)), None)
-            if problem is None:
+            failed = [
+                (reply, command)
+                for reply, command in zip(mine, commands, strict=True)
+                if isinstance(reply, Exception)
+            ]
+            if not failed:
                 results.append(mine)
                 continue
-            if not isinstance(problem, (LostError, MisplacedError)):
-                raise unavailable(problem) from problem
-            _count_loss(write, problem)
+            problem, command = failed[0]
+            if isinstance(problem, (LostError, MisplacedError)):
+                _count_loss(write, problem)
+            else:
+                write.fail(failure(write.keys.user_id, f"the key {command[1]!s}", problem))
             results.append(None)
         return results
 
 
+def failure(user_id: str, record: str, problem: Exception) -> CallError:
+    """Return what a user is answered with after an error reply.
+
+    Args:
+        user_id: The user; empty: it concerns many.
+        record: What the Redis command is about.
+        problem: The error reply, or what stands in its place.
+    """
+    text = str(problem)
+    code, _, rest = text.partition(" ")
+    if isinstance(problem, ResponseError) and code == "WRONGTYPE":
+        error: CallError = DamagedRecordError(user_id, record, "it has another type")
+    elif isinstance(problem, ResponseError) and code == DAMAGED:
+        # Keys may have spaces in them, as user ids may; what follows has a fixed beginning.
+        key, _, what = rest.rpartition(" it has ")
+        error = DamagedRecordError(user_id, f"the key {key}", f"it has {what}")
+    else:
+        return unavailable(problem)
+    error.__cause__ = problem
+    return error
+
+
 def unavailable(problem: Exception) -> StoreUnavailableError:
     """Return the StoreUnavailableError for a failed request."""
+    what = type(problem).__name__
     if isinstance(problem, ResponseError):
-        log.error("Redis rejected a command.", problem=str(problem))
-    return StoreUnavailableError(f"Redis cannot be used now: {type(problem).__name__}.")
+        # redis-py removes the first word of errors that it knows, as MOVED.
+        what = f"{what}: {problem}"
+        log.error("Redis rejected a command.", problem=what)
+    error = StoreUnavailableError(f"Redis cannot be used now: {what}.")
+    error.__cause__ = problem
+    return error
 
 
 def _count_loss(write: AccountWrite, problem: Exception) -> None:
     write.losses += 1
     if write.losses > _MAX_LOSSES:
-        raise unavailable(problem) from problem
+        if isinstance(problem, ContradictionError):
+            write.fail(problem.damage)
+        else:
+            write.fail(unavailable(problem))
 
 
 async def _pause(writes: Sequence[AccountWrite]) -> None:

@@ -27,10 +27,14 @@ def check_tables(connection: apsw.Connection) -> Iterator[Finding]:
         for (line,) in connection.execute("PRAGMA quick_check(100)"):
             if line != "ok":
                 yield Finding("", "", f"SQLite reports damage: {line}")
-        for check in sorted(_CHECKS.iterdir(), key=lambda one: one.name):
-            if not check.name.endswith(".sql"):
-                continue
-            for user_id, sequence, what in connection.execute(check.read_text("utf-8")):
-                yield Finding(user_id or "?", str(sequence), what)
     except apsw.Error as error:
         yield Finding("", "", f"SQLite cannot read it: {error}")
+    for check in sorted(_CHECKS.iterdir(), key=lambda one: one.name):
+        if not check.name.endswith(".sql"):
+            continue
+        try:
+            for user_id, sequence, what in connection.execute(check.read_text("utf-8")):
+                yield Finding(user_id or "?", str(sequence) if sequence else "", what)
+        except (apsw.Error, UnicodeDecodeError) as error:
+            name = check.name.removesuffix(".sql").partition("_")[2].replace("_", " ")
+            yield Finding("", "", f"SQLite cannot read it to check {name}: {error}")

@@ -6,7 +6,7 @@ one per group, not one per row.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import resources
@@ -15,20 +15,35 @@ from typing import Any
 
 import apsw
 
-from entitlements_server.ledger.encoding import decode_accounts, decode_transactions
+from entitlements_server.ledger.encoding import (
+    decode_account,
+    decode_transaction,
+    decode_transactions,
+)
 from entitlements_server.ledger.state import ReadSet, State
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.format import FORMAT, Format
-from entitlements_server.stores.interface import Finding, LedgerIdentity, StoreConfigurationError
+from entitlements_server.stores.interface import (
+    AccountPage,
+    DamagedRecordError,
+    Finding,
+    LedgerIdentity,
+    StoreConfigurationError,
+)
 from entitlements_server.stores.sqlite.check import check_tables
 from entitlements_server.stores.sqlite.codec import (
+    ACCOUNT_ROW,
+    UnreadableError,
     account_rows,
     array_of,
+    check_account,
     key_rows,
+    read_accounts,
     read_due,
     read_into,
     read_numbers,
     refund_rows,
+    row_of,
     to_json,
     transaction_rows,
 )
@@ -38,6 +53,9 @@ from entitlements_server.stores.sqlite.memtable import POSITIONS_A_GROUP, Change
 _SQL = resources.files(__package__) / "sql"
 _CACHE_KIB = 64 * 1024
 _BUSY_MS = 5000
+
+FAILURES = (apsw.Error, OSError, MemoryError)
+"""After one of these it is unknown what is on disk and whether the connection still works."""
 
 CHECKPOINT_PAGES = 250
 """Pages in the write-ahead log before a checkpoint: 1 MB. A checkpoint of this size delays a group by
@@ -134,13 +152,32 @@ class Database:
                 mark(self._connection, Format(FORMAT.major, minor))
         _sync_folder(path.parent)
 
-    def prefetch(self, read_set: ReadSet, state: State) -> None:
-        """Add what is stored of `read_set` to `state`."""
-        found = self._one(
-            statement("prefetch"),
-            (to_json(read_set.users), to_json(read_set.keys), to_json(read_set.charges)),
-        )
-        read_into(state, *found)
+    def prefetch(self, read_set: ReadSet, state: State) -> dict[str, DamagedRecordError]:
+        """Add what is stored of `read_set` to `state`, except that of damaged users.
+
+        Returns:
+            Why the damaged users, by id, could not be read. Nearly always empty.
+        """
+        found = State()
+        try:
+            row = self._one(
+                statement("prefetch"),
+                (to_json(read_set.users), to_json(read_set.keys), to_json(read_set.charges)),
+            )
+            read_into(found, *row)
+        except FAILURES:
+            raise
+        except Exception as error:  # noqa: BLE001  # a row can be damaged in many ways
+            halves = read_set.halves()
+            if halves is None:
+                return _damage_of(read_set, error)
+            return {
+                user_id: damaged
+                for half in halves
+                for user_id, damaged in self.prefetch(half, state).items()
+            }
+        state.update(found)
+        return {}
 
     def append_log(self, stored: Sequence[bytes]) -> int:
         """Make a group durable. Returns its position in the commit log."""
@@ -170,24 +207,26 @@ class Database:
             )
         ]
 
-    def flush(self, changes: Sequence[Change], state: State) -> None:
+    def flush(self, changes: Sequence[Change], state: State, damaged: Collection[str] = ()) -> None:
         """Write the next transactions of some users to the tables. Idempotent.
 
         Args:
-            changes: Sorted by user and sequence, so that neighbours share pages. For a user with
-                refunds, all of the segment's changes.
-            state: The state after them: refunded charges and due times.
+            changes: Sorted by user and sequence, so that neighbours share pages.
+            state: The state after the segment: due times. They may be ahead of the accounts until the
+                last change is flushed; recovery sets them again.
+            damaged: Users whose accounts stay as they are, because they cannot be read.
         """
         entries = [entry for _, entry in changes]
         accounts = {entry.account.user_id: entry.account for entry in entries}
         with self._connection:
-            self._run("flush_accounts", account_rows(accounts.values()))
+            readable = [one for user_id, one in accounts.items() if user_id not in damaged]
+            self._run("flush_accounts", account_rows(readable))
             numbers = self._numbers_of(list(accounts))
             rows = transaction_rows(changes, numbers)
             self._run("flush_transactions", rows, b"".join(one.stored for one in entries))
             self._run("flush_changes", rows)
             self._run("flush_keys", key_rows(entries, numbers))
-            self._run("flush_refunds", refund_rows(entries, numbers, state))
+            self._run("flush_refunds", refund_rows(entries, numbers))
             due = {user_id: state.due[user_id] for user_id in accounts.keys() & state.due.keys()}
             self._run("flush_due_times", [(numbers[user], due[user]) for user in due if due[user]])
             self._run("drop_due_times", [numbers[user] for user in due if not due[user]])
@@ -218,24 +257,72 @@ class Database:
         return apsw.SQLITE_OK
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
-        """Read flushed transactions, newest first."""
-        (rows,) = self._one(statement("history"), (user_id, before, limit))
-        return decode_transactions(rows)
+        """Read flushed transactions, newest first.
+
+        Raises:
+            DamagedRecordError: One of them cannot be decoded.
+        """
+        return self._transactions("history", user_id, before, limit)
 
     def history_after(self, user_id: str, after: int, limit: int) -> list[Transaction]:
-        """Read flushed transactions, oldest first."""
-        (rows,) = self._one(statement("history_after"), (user_id, after, limit))
-        return decode_transactions(rows)
+        """Read flushed transactions, oldest first.
+
+        Raises:
+            DamagedRecordError: One of them cannot be decoded: the oldest such.
+        """
+        return self._transactions("history_after", user_id, after, limit)
+
+    def _transactions(self, name: str, user_id: str, start: int, limit: int) -> list[Transaction]:
+        try:
+            (rows,) = self._one(statement(name), (user_id, start, limit))
+            return decode_transactions(rows)
+        except FAILURES:
+            raise
+        except Exception as error:
+            after, before = (0, start) if name == "history" else (start, start + limit + 1)
+            found = self._connection.execute(
+                statement("history_rows"), (user_id, after, before, limit)
+            ).fetchall()
+            for sequence, stored in reversed(found):
+                try:
+                    decode_transaction(stored)
+                except Exception as cause:  # noqa: BLE001  # a row can be damaged in many ways
+                    raise _damaged(user_id, row_of(sequence), cause, sequence) from error
+            raise _damaged(user_id, "a row of the table transactions", error) from error
 
     def due(self, until_us: int, limit: int) -> list[tuple[int, str]]:
         """Read flushed due times and their users, oldest first."""
         (rows,) = self._one(statement("due"), (until_us, limit))
         return read_due(rows)
 
-    def accounts(self, after: str, limit: int) -> list[Account]:
-        """Read accounts in the order of user ids."""
-        (rows,) = self._one(statement("accounts"), (after, limit))
-        return decode_accounts(rows)
+    def accounts(self, after: str, limit: int) -> AccountPage:
+        """Read accounts in the order of user ids. The cursor is the last user id read."""
+        try:
+            (rows,) = self._one(statement("accounts"), (after, limit))
+            page = read_accounts(rows)
+        except FAILURES:
+            raise
+        except Exception:  # noqa: BLE001  # a row can be damaged in many ways
+            return self._account_rows(after, limit)
+        return AccountPage(page, page[-1].user_id if len(page) == limit else "")
+
+    def _account_rows(self, after: str, limit: int) -> AccountPage:
+        """Do the same row by row."""
+        accounts: list[Account] = []
+        damaged: list[DamagedRecordError] = []
+        rows: list[Any] = self._connection.execute(
+            statement("account_rows"), (after, limit)
+        ).fetchall()
+        user_id = ""
+        for user, count, stored in rows:
+            user_id = user.decode(errors="replace")
+            try:
+                account = decode_account(stored)
+                check_account(user_id, count, account)
+                accounts.append(account)
+            except Exception as error:  # noqa: BLE001  # a row can be damaged in many ways
+                damaged.append(_damaged(user_id, ACCOUNT_ROW, error))
+        return AccountPage(accounts, user_id if len(rows) == limit else "", tuple(damaged))
 
     def identity(self) -> LedgerIdentity:
         """Read the identity of the ledger."""
@@ -268,6 +355,27 @@ class Database:
         row: tuple[Any, ...] | None = self._connection.execute(sql, values).fetchone()
         assert row is not None
         return row
+
+
+def _damage_of(read_set: ReadSet, error: Exception) -> dict[str, DamagedRecordError]:
+    """Return the damage of the one row that a read set needs."""
+    for user_id in read_set.users:
+        return {user_id: _damaged(user_id, ACCOUNT_ROW, error)}
+    for user_id, key in read_set.keys:
+        return {user_id: _damaged(user_id, f"the row that key '{key}' is bound to", error)}
+    for user_id, sequence in read_set.charges:
+        return {user_id: _damaged(user_id, row_of(sequence), error, sequence)}
+    raise error
+
+
+def _damaged(user_id: str, record: str, error: Exception, sequence: int = 0) -> DamagedRecordError:
+    """Return the error about a row that could not be decoded."""
+    problem = repr(error)
+    if isinstance(error, UnreadableError):
+        record, problem = error.record, error.problem
+    damaged = DamagedRecordError(user_id, record, problem, sequence)
+    damaged.__cause__ = error
+    return damaged
 
 
 def _sync_folder(folder: Path) -> None:

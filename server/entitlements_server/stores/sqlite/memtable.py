@@ -41,22 +41,17 @@ class Segment:
         state: The newest accounts, keys, charges and due times of the users in it.
         changes: In the order of the commit log; after sealing, sorted by user.
         taken: How many of the sorted changes were taken for flushing.
-        refunded: Users with refunds: all of their changes are flushed at once.
         position: Position of its last group in the commit log.
     """
 
     state: State = field(default_factory=State)
     changes: list[Change] = field(default_factory=list)
     taken: int = 0
-    refunded: set[str] = field(default_factory=set)
     position: int = 0
 
     def add(self, entries: Sequence[Entry], state: State, position: int) -> None:
         """Add a durable group and the state after it."""
         self.state.update(state)
-        for entry in entries:
-            if entry.transaction.refunded_transaction_id:
-                self.refunded.add(entry.account.user_id)
         self.changes += numbered(position, entries)
         self.position = position
 
@@ -65,16 +60,9 @@ class Segment:
         self.changes.sort(key=_user_of)
 
     def take_batch(self, size: int) -> list[Change]:
-        """Take the next `size` changes, or more where the changes of a user must stay together."""
-        changes = self.changes
-        end = min(self.taken + size, len(changes))
-        while end < len(changes):
-            user_id = _user_of(changes[end])
-            if user_id not in self.refunded or user_id != _user_of(changes[end - 1]):
-                break
-            end += 1
-        batch = changes[self.taken : end]
-        self.taken = end
+        """Take the next changes, at most `size`."""
+        batch = self.changes[self.taken : self.taken + size]
+        self.taken += len(batch)
         return batch
 
     @property

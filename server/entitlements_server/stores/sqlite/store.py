@@ -12,17 +12,20 @@ from typing import Self, TypeVar
 import structlog
 
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import ReadSet, State
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.interface import (
     AccountPage,
+    CommandResult,
+    DamagedRecordError,
     Finding,
     LedgerIdentity,
     StoreConfigurationError,
     StoreUnavailableError,
 )
+from entitlements_server.stores.sqlite.codec import row_of
 from entitlements_server.stores.sqlite.connections import Connections
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.memtable import Memtable
@@ -79,7 +82,7 @@ class SqliteStore:
             ) from error
         return store
 
-    async def commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+    async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         """See Store."""
         return await self._exclusively(lambda: self._commit(commands, rule))
 
@@ -90,7 +93,9 @@ class SqliteStore:
             epoch = self._epoch
             state = State()
             read_set = ReadSet(frozenset((user_id,)), frozenset(), frozenset())
-            await self._read(lambda database: database.prefetch(read_set, state))
+            damaged = await self._read(lambda database: database.prefetch(read_set, state))
+            if damaged:
+                raise damaged[user_id]
             account = state.account(user_id)
             # Not if there was a commit meanwhile: the account would be outdated.
             if epoch == self._epoch and not self.known_account(user_id):
@@ -106,7 +111,13 @@ class SqliteStore:
         if charge := self._memtable.charge((user_id, sequence)):
             return charge.transaction
         found = await self._read(lambda database: database.history(user_id, sequence + 1, 1))
-        return found[0] if found and found[0].sequence == sequence else None
+        if found and found[0].sequence == sequence:
+            return found[0]
+        if 1 <= sequence <= (await self.account(user_id)).transaction_count:
+            raise DamagedRecordError(
+                user_id, row_of(sequence), "it is missing, or has another sequence", sequence
+            )
+        return None
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         """See Store."""
@@ -144,12 +155,11 @@ class SqliteStore:
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See Store. The cursor is the last user id read."""
 
-        async def read() -> list[Account]:
+        async def read() -> AccountPage:
             await self._flush_all()
             return await self._connections.write(lambda database: database.accounts(cursor, limit))
 
-        page = await self._exclusively(read)
-        return AccountPage(page, page[-1].user_id if len(page) == limit else "")
+        return await self._exclusively(read)
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
         """See Store."""
@@ -216,21 +226,20 @@ class SqliteStore:
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
 
-    async def _commit(self, commands: Sequence[Command], rule: Rule) -> list[Outcome]:
+    async def _commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         state = State()
         read_set = self._memtable.prefetch(ReadSet.of(commands), state)
         found = {user_id: self._cache.get(user_id) for user_id in read_set.users}
         cached = {user_id: account for user_id, account in found.items() if account}
         state.accounts.update(cached)
         read_set = ReadSet(read_set.users - cached.keys(), read_set.keys, read_set.charges)
-        decided, position = await self._connections.write(
+        done = await self._connections.write(
             lambda database: commit(database, commands, rule, state, read_set)
         )
-        entries = decided.entries
-        if entries:
-            self._memtable.active.add(entries, state, position)
-            self._flush_if_due(2 * len(entries))
-        return decided.outcomes
+        if done.entries:
+            self._memtable.active.add(done.entries, state, done.position)
+            self._flush_if_due(2 * len(done.entries))
+        return done.results
 
     def _flush_if_due(self, size: int) -> None:
         """Flush a batch, if a segment is sealed or large enough to be."""

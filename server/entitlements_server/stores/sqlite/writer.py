@@ -1,21 +1,28 @@
 """The work of the writing thread: open and recover, commit a group, append a history. Blocking."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
+
+import structlog
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule
+from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.state import (
-    Decided,
+    Entry,
     ReadSet,
     State,
     append_all,
     decide_group,
 )
-from entitlements_server.ledger.values import Transaction
+from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.stores.interface import CommandResult, DamagedRecordError, Failed
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.memtable import Change, by_user, numbered
 from entitlements_server.stores.sqlite.wal_rewrite import rewrite_wal
+
+_log = structlog.get_logger()
 
 
 def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
@@ -34,15 +41,27 @@ def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
         groups = database.read_log()
         logged = [transaction for _, transactions in groups for transaction in transactions]
         state = State()
-        database.prefetch(ReadSet.of_transactions(logged), state)
+        damaged = database.prefetch(ReadSet.of_transactions(logged), state)
         fresh: list[Change] = []
         for position, transactions in groups:
-            fresh += [
-                (at, state.apply(transaction))
-                for at, transaction in numbered(position, transactions)
-                if transaction.sequence > state.account(transaction.user_id).transaction_count
-            ]
-        database.flush(by_user(fresh), state)
+            for at, transaction in numbered(position, transactions):
+                user_id = transaction.user_id
+                if user_id in damaged:
+                    # Its account stays as it is, but nothing of its history is lost.
+                    stored = encode_transaction(transaction)
+                    fresh.append((at, Entry(transaction, stored, Account(user_id))))
+                elif transaction.sequence > state.account(user_id).transaction_count:
+                    fresh.append((at, state.apply(transaction)))
+        for error in damaged.values():
+            _log.error(
+                "A damaged record was found while the commit log was flushed. The history of its user is"
+                " complete, but calls about that user fail until it is repaired.",
+                reference=error.reference,
+                user_id=error.user_id,
+                record=error.record,
+                problem=error.problem,
+            )
+        database.flush(by_user(fresh), state, damaged)
         if groups:
             database.trim_log(groups[-1][0])
     except BaseException:
@@ -51,9 +70,23 @@ def recover(path: Path, vfs: str | None, *, create: bool) -> Database:
     return database
 
 
+class Committed(NamedTuple):
+    """What became of a group.
+
+    Attributes:
+        results: One for each command, in order.
+        entries: Everything that was recorded, in order.
+        position: Its position in the commit log; 0 if nothing was recorded.
+    """
+
+    results: Sequence[CommandResult]
+    entries: Sequence[Entry]
+    position: int
+
+
 def commit(
     writer: Database, commands: Sequence[Command], rule: Rule, state: State, read_set: ReadSet
-) -> tuple[Decided, int]:
+) -> Committed:
     """Prefetch the rest of the read set, decide a group, and make it durable.
 
     Args:
@@ -62,18 +95,24 @@ def commit(
         rule: The rules.
         state: What is known of the group's read set; what is recorded is applied to it.
         read_set: The rest of the read set, to be read from the file.
-
-    Returns:
-        The decisions, and their position in the commit log: 0 if nothing was recorded.
     """
+    damaged: Mapping[str, DamagedRecordError] = {}
     if read_set.users or read_set.keys or read_set.charges:
-        writer.prefetch(read_set, state)
-    decided = decide_group(state, commands, rule)
+        damaged = writer.prefetch(read_set, state)
+    sound = [one for one in commands if one.user_id not in damaged] if damaged else commands
+    decided = decide_group(state, sound, rule)
+    results: Sequence[CommandResult] = decided.outcomes
+    if damaged:
+        rest = iter(decided.outcomes)
+        results = [
+            Failed(damaged[one.user_id]) if one.user_id in damaged else next(rest)
+            for one in commands
+        ]
     if not decided.entries:
-        return decided, 0
+        return Committed(results, (), 0)
     position = writer.append_log([entry.stored for entry in decided.entries])
     writer.checkpoint_if_due()
-    return decided, position
+    return Committed(results, decided.entries, position)
 
 
 def append(writer: Database, transactions: Sequence[Transaction]) -> None:
@@ -81,9 +120,12 @@ def append(writer: Database, transactions: Sequence[Transaction]) -> None:
 
     Raises:
         ValueError: One of them cannot be the next one of its user.
+        DamagedRecordError: A user's records cannot be read. Nothing was stored.
     """
     state = State()
-    writer.prefetch(ReadSet.of_transactions(transactions), state)
+    damaged = writer.prefetch(ReadSet.of_transactions(transactions), state)
+    for error in damaged.values():
+        raise error
     entries = append_all(state, transactions)
     position = writer.take_position(len(entries))
     writer.flush(by_user(numbered(position, entries)), state)
