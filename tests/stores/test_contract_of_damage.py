@@ -17,6 +17,7 @@ from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Refund
 from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
 from entitlements_server.maintenance.verify import verify
+from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import Failed, Store
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.redis.schema import UserKeys
@@ -206,6 +207,25 @@ async def check(store: Store, charges: dict[str, str], name: str) -> None:
         findings = [str(finding) async for finding in verify(store)]
         assert any("bob" in one or BOB.accounts[:9] in one for one in findings), findings
         assert not any(f"'{user}'" in one for user in ("cyd", "dan", "eve") for one in findings)
+
+
+@pytest.mark.parametrize("kind", ["redis", "cluster-busy"], indirect=True)
+async def test_an_account_of_a_newer_format_fails_its_user_and_nobody_else(kind: Kind) -> None:
+    """A newer server has written it; this one changes nothing of it."""
+    store = await kind.open()
+    charges = await fill(store)
+    redis_commands(("HSET", BOB.accounts, "bob", "2.0 w {}"))(kind)
+    commands = group(charges)
+    results = await submit(store, commands)
+    for command, result in zip(commands, results, strict=True):
+        if command.user_id == "bob":
+            assert isinstance(result, ForeignFormatError)
+        else:
+            assert isinstance(result, Recorded | Replayed)
+    findings = [str(finding) async for finding in verify(store)]
+    assert any("user 'bob'" in one and "format 2.0" in one for one in findings)
+    assert all("bob" in one for one in findings)
+    await store.close()
 
 
 async def test_a_damaged_account_in_memory_fails_its_user_and_nobody_else() -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict
@@ -96,7 +97,8 @@ def verify(
         async def work(snapshot: Snapshot, progress: Progress) -> tuple[Report, LedgerIdentity]:
             identity = await snapshot.store.identity()
             witness = earlier.comparison(identity) if earlier else NO_WITNESS
-            return await report(snapshot.store, progress, witness), identity
+            now_us = time.time_ns() // 1000
+            return await report(snapshot.store, progress, witness, now_us=now_us), identity
 
         found, identity = _run(configuration, "Checking", work)
         if as_json:

@@ -21,6 +21,8 @@ from entitlements_server.ledger.values import (
     sequence_of,
 )
 
+_ACCOUNT_FIELDS = tuple(one.name for one in fields(Account))
+
 Succession = Callable[[Account, Transaction], str | None]
 """Takes the account before a transaction and the transaction. Returns a violation, or None."""
 
@@ -198,15 +200,15 @@ class History:
         found, account = self.so_far, self.account
         if found.transaction_count < account.transaction_count:
             yield f"transactions after {found.transaction_count} are missing"
-        for one in fields(Account):
-            stored, right = getattr(account, one.name), getattr(found, one.name)
-            if one.name == "head" and stored != right:
+        for name in _ACCOUNT_FIELDS:
+            stored, right = getattr(account, name), getattr(found, name)
+            if name == "head" and stored != right:
                 yield (
                     "its head is not the one that its transactions lead to: a transaction was changed,"
                     " dropped, inserted or moved"
                 )
-            elif one.name not in ("head", *self._unknowable) and stored != right:
-                yield f"its {one.name} is {stored!r} but its transactions add up to {right!r}"
+            elif name not in ("head", *self._unknowable) and stored != right:
+                yield f"its {name} is {stored!r} but its transactions add up to {right!r}"
 
     @property
     def _unknowable(self) -> tuple[str, ...]:

@@ -13,5 +13,5 @@ backups and checks of their own files, uses `SupportsBackup` and `SupportsSelfCh
 | `stats.py` | figures of a ledger |
 | `copy.py` | copies a ledger and compares the two |
 | `restore.py` | puts a backup in the place of a ledger |
-| `snapshot.py`, `paging.py` | opening and reading a whole ledger |
+| `snapshot.py`, `paging.py`, `read_ahead.py` | opening and reading a whole ledger |
 """

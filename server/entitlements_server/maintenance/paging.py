@@ -1,9 +1,17 @@
 """Reads whole ledgers and histories, page by page."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Protocol
 
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.interface import MAX_PAGE, AccountPage, Store
+
+
+class HistoryReader(Protocol):
+    """Whatever histories can be read from: a store, for instance."""
+
+    async def history_after(self, user_id: str, after: int, limit: int) -> Sequence[Transaction]:
+        """See Store."""
 
 
 async def account_pages(store: Store, cursor: str = "") -> AsyncIterator[AccountPage]:
@@ -37,7 +45,7 @@ async def count_transactions(store: Store) -> int:
 
 
 async def oldest_first(
-    store: Store, account: Account, after: int = 0
+    store: HistoryReader, account: Account, after: int = 0
 ) -> AsyncIterator[Transaction]:
     """Read a history after a sequence up to the state of `account`, oldest first, page by page."""
     while after < account.transaction_count:
@@ -50,7 +58,7 @@ async def oldest_first(
         after = max(after + 1, page[-1].sequence)
 
 
-async def history_page(store: Store, account: Account, after: int) -> Sequence[Transaction]:
+async def history_page(store: HistoryReader, account: Account, after: int) -> Sequence[Transaction]:
     """Read a page of a history after a sequence, up to the state of `account`."""
     limit = min(MAX_PAGE, account.transaction_count - after)
     return await store.history_after(account.user_id, after, limit) if limit > 0 else []

@@ -1,6 +1,7 @@
 """What verify has to say of a ledger, in bounded memory."""
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,14 +19,14 @@ class Report:
     Attributes:
         transactions: Number of transactions in the ledger.
         findings: What is wrong.
-        warnings: What an operator should know although the ledger holds.
+        warnings: What operators should know, although it holds: the first MAX_FINDINGS.
         is_complete: Whether all of the ledger was checked: there were not too many findings.
     """
 
     transactions: int
     findings: Sequence[Finding]
+    warnings: Sequence[Finding]
     is_complete: bool
-    warnings: Sequence[Finding] = ()
 
     @property
     def holds(self) -> bool:
@@ -38,13 +39,24 @@ class Report:
             "holds": self.holds,
             "is_complete": self.is_complete,
             "transactions": self.transactions,
-            "findings": [_as_json(one) for one in self.findings],
-            "warnings": [_as_json(one) for one in self.warnings],
+            "findings": _as_json(self.findings),
+            "warnings": _as_json(self.warnings),
         }
 
 
+def _as_json(findings: Sequence[Finding]) -> list[dict[str, str]]:
+    return [
+        {"user_id": one.user_id, "transaction_id": one.transaction_id, "what": one.what}
+        for one in findings
+    ]
+
+
 async def report(
-    store: Store, progress: Progress = silent, witness: Witness = NO_WITNESS
+    store: Store,
+    progress: Progress = silent,
+    witness: Witness = NO_WITNESS,
+    *,
+    now_us: int | None = None,
 ) -> Report:
     """Verify a ledger.
 
@@ -52,6 +64,7 @@ async def report(
         store: The ledger.
         progress: Reports transactions.
         witness: Sees every account as it is recomputed.
+        now_us: The time, see verify.
     """
     transactions = 0
 
@@ -62,19 +75,13 @@ async def report(
 
     findings: list[Finding] = []
     warnings: list[Finding] = []
-    async for finding in verify(store, counting, witness=witness):
-        if not finding.is_warning:
+    async with aclosing(verify(store, counting, now_us=now_us, witness=witness)) as found:
+        async for finding in found:
+            if finding.is_warning:
+                if len(warnings) < MAX_FINDINGS:
+                    warnings.append(finding)
+                continue
             findings.append(finding)
-        elif len(warnings) < MAX_FINDINGS:
-            warnings.append(finding)
-        if len(findings) >= MAX_FINDINGS:
-            return Report(transactions, findings, is_complete=False, warnings=warnings)
-    return Report(transactions, findings, is_complete=True, warnings=warnings)
-
-
-def _as_json(finding: Finding) -> dict[str, str]:
-    return {
-        "user_id": finding.user_id,
-        "transaction_id": finding.transaction_id,
-        "what": finding.what,
-    }
+            if len(findings) >= MAX_FINDINGS:
+                return Report(transactions, findings, warnings, is_complete=False)
+    return Report(transactions, findings, warnings, is_complete=True)

@@ -1,14 +1,19 @@
 """Checks a whole ledger: every account, and what else its store keeps."""
 
-import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import chain
 
 from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.invariants import History
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.maintenance.paging import oldest_first, pages_with_damage
+from entitlements_server.maintenance.paging import (
+    HistoryReader,
+    oldest_first,
+    pages_with_damage,
+)
+from entitlements_server.maintenance.read_ahead import ReadAhead
 from entitlements_server.stores.alerts import CLOCK_TOLERANCE_US
 from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import (
@@ -52,18 +57,14 @@ NO_WITNESS = Witness()
 """Sees nothing."""
 
 
-def _now_us() -> int:
-    return time.time_ns() // 1000
-
-
 async def verify(
     store: Store,
     progress: Progress = silent,
     *,
     remembered: int = REMEMBERED,
+    now_us: int | None = None,
     witness: Witness = NO_WITNESS,
-    clock_us: Callable[[], int] = _now_us,
-) -> AsyncIterator[Finding]:
+) -> AsyncGenerator[Finding, None]:
     """Check every account of a store. Yields what is wrong.
 
     A store that can check itself does so first. Then every invariant of a history is checked, see
@@ -76,8 +77,9 @@ async def verify(
         progress: Reports transactions.
         remembered: Transactions of a history to keep in memory. Longer histories are read
             several times.
-        witness: Sees every account as it is recomputed.
-        clock_us: The time, microseconds since 1970 UTC.
+        now_us: The time, microseconds since 1970 UTC: later transactions are a warning. None: only those
+            dated later than they were decided.
+        witness: Sees every account as it is recomputed. Not the rest of one that has a damaged record.
 
     Raises:
         StoreUnavailableError: The store cannot be read, and nothing is known to be wrong with it.
@@ -88,9 +90,9 @@ async def verify(
             for finding in await store.self_check():
                 is_damaged = True
                 yield finding
-        async for finding in _verify_accounts(store, progress, remembered, clock_us(), witness):
-            yield finding
-        for finding in witness.finish():
+        async for finding in _verify_accounts(
+            store, progress, _Checks(remembered, now_us, witness)
+        ):
             yield finding
     except StoreUnavailableError as error:
         if not is_damaged:
@@ -99,8 +101,17 @@ async def verify(
         yield Finding("", "", f"the rest was not checked, because it cannot be read: {cause!r}")
 
 
+@dataclass(frozen=True, slots=True)
+class _Checks:
+    """How every account is checked: see verify."""
+
+    remembered: int
+    now_us: int | None
+    witness: Witness
+
+
 async def _verify_accounts(
-    store: Store, progress: Progress, remembered: int, now_us: int, witness: Witness
+    store: Store, progress: Progress, checks: _Checks
 ) -> AsyncIterator[Finding]:
     total = 0
     async for page in pages_with_damage(store):
@@ -110,50 +121,68 @@ async def _verify_accounts(
     async for page in pages_with_damage(store):
         for error in page.damaged:
             yield _unreadable(error)
-        for account in page.accounts:
-            async for finding in _verify_account(store, account, remembered, now_us, witness):
-                yield finding
-            done += account.transaction_count
-            progress(done, max(done, total))
+        async with ReadAhead(store, page.accounts) as reader:
+            for account in page.accounts:
+                async for finding in _verify_account(reader, account, checks):
+                    yield finding
+                done += account.transaction_count
+                progress(done, max(done, total))
+    for finding in checks.witness.finish():
+        yield finding
 
 
 async def _verify_account(
-    store: Store, account: Account, remembered: int, now_us: int, witness: Witness
+    reader: HistoryReader, account: Account, checks: _Checks
 ) -> AsyncIterator[Finding]:
-    parts = max(-(-account.transaction_count // remembered), 1)
+    parts = max(-(-account.transaction_count // checks.remembered), 1)
     try:
-        for part in range(parts):
-            seeing = NO_WITNESS if part else witness
-            async for finding in _check(store, History(account, part, parts), seeing):
+        async for finding in _check(reader, History(account, 0, parts), checks):
+            yield finding
+        for part in range(1, parts):
+            async for finding in _check_part(reader, History(account, part, parts)):
                 yield finding
-            if part == 0 and (warning := await _ahead_of_clock(store, account, now_us)):
-                yield warning
     except (DamagedRecordError, ForeignFormatError) as error:
         # What follows depends on it, so nothing can be said of the rest of the history but this.
         yield _unreadable(error)
         if isinstance(error, DamagedRecordError) and error.sequence:
-            async for finding in _other_unreadable(store, account, error.sequence):
+            async for finding in _other_unreadable(reader, account, error.sequence):
                 yield finding
 
 
-async def _check(store: Store, history: History, witness: Witness) -> AsyncIterator[Finding]:
-    account = history.account
+async def _check(
+    reader: HistoryReader, history: History, checks: _Checks
+) -> AsyncIterator[Finding]:
+    """Check a history, and its first part of keys and charges."""
+    account, witness = history.account, checks.witness
     compared = witness.begin(account)
-    async for transaction in oldest_first(store, account):
-        for what in history.add(transaction, encode_transaction(transaction)):
-            yield Finding(account.user_id, transaction.transaction_id, what)
+    newest: Transaction | None = None
+    async for newest in oldest_first(reader, account):
+        for what in history.add(newest, encode_transaction(newest)):
+            yield Finding(account.user_id, newest.transaction_id, what)
         if history.so_far.transaction_count == compared:
             for what in witness.compare(history.so_far):
                 yield Finding(account.user_id, "", what)
     for what in chain(history.finish(), witness.end(history.so_far)):
         yield Finding(account.user_id, "", what)
+    if newest and (warning := _ahead_of_clock(newest, checks.now_us)):
+        yield Finding(account.user_id, newest.transaction_id, warning, is_warning=True)
 
 
-async def _other_unreadable(store: Store, account: Account, after: int) -> AsyncIterator[Finding]:
+async def _check_part(reader: HistoryReader, history: History) -> AsyncIterator[Finding]:
+    """Check another part of the keys and charges."""
+    user_id = history.account.user_id
+    async for transaction in oldest_first(reader, history.account):
+        for what in history.add(transaction, encode_transaction(transaction)):
+            yield Finding(user_id, transaction.transaction_id, what)
+
+
+async def _other_unreadable(
+    reader: HistoryReader, account: Account, after: int
+) -> AsyncIterator[Finding]:
     """Read the history after a transaction that cannot be read. Yields all others that cannot."""
     while after < account.transaction_count:
         try:
-            async for _ in oldest_first(store, account, after):
+            async for _ in oldest_first(reader, account, after):
                 pass
         except (DamagedRecordError, ForeignFormatError) as error:
             yield _unreadable(error)
@@ -165,21 +194,19 @@ async def _other_unreadable(store: Store, account: Account, after: int) -> Async
             return
 
 
-async def _ahead_of_clock(store: Store, account: Account, now_us: int) -> Finding | None:
-    """Return a warning if the newest transactions are dated later than they were decided."""
-    newest: Transaction | None = None
-    for newest in await store.history(account.user_id, account.transaction_count + 1, 1):
-        decided_us = newest.decision_time_us or newest.create_time_us
-        late_us = newest.create_time_us - min(decided_us, now_us)
-        if late_us > CLOCK_TOLERANCE_US:
-            dated = datetime.fromtimestamp(newest.create_time_us / 1e6, UTC).isoformat()
-            what = (
-                f"it is dated {dated}, {late_us / 1e6:.0f} s ahead of the clock: a clock ran ahead, and"
-                " until that time all of this user's transactions have this date; their decision_time"
-                " is right"
-            )
-            return Finding(account.user_id, newest.transaction_id, what, is_warning=True)
-    return None
+def _ahead_of_clock(newest: Transaction, now_us: int | None) -> str | None:
+    """Return a warning if the newest transaction is dated later than it was decided."""
+    right_us = newest.decision_time_us or newest.create_time_us
+    if now_us is not None:
+        right_us = min(right_us, now_us)
+    ahead_us = newest.create_time_us - right_us
+    if ahead_us <= CLOCK_TOLERANCE_US:
+        return None
+    dated = datetime.fromtimestamp(newest.create_time_us / 1e6, UTC).isoformat()
+    return (
+        f"it is dated {dated}, {ahead_us / 1e6:.0f} s ahead of the clock: a clock ran ahead, and all"
+        " transactions of this user get this date until then, beside the time of their decision"
+    )
 
 
 def _unreadable(error: Exception) -> Finding:
