@@ -36,6 +36,7 @@ REASONS = {
     "OVERLOADED": "ServiceUnavailableError",
     "STORE_UNAVAILABLE": "ServiceUnavailableError",
     "INTERNAL": "UnexpectedServiceError",
+    "RECORD_DAMAGED": "UnexpectedServiceError",
 }
 
 

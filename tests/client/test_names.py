@@ -44,6 +44,7 @@ def test_the_exported_names_are_these() -> None:
         "TransactionStatus",
         "UnexpectedServiceError",
         "UnknownFeatureError",
+        "__version__",
     ]
     assert all(hasattr(entitlements, name) for name in entitlements.__all__)
 

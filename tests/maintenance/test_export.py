@@ -122,7 +122,7 @@ async def test_an_export_is_readable_by_its_owner_only(
 async def test_csv_holds_the_same_under_a_header(store: BreakingStore, tmp_path: Path) -> None:
     files = {form: tmp_path / f"trail.{form}" for form in ("jsonl", "csv")}
     for form, file in files.items():
-        await export(store, file, form=form).run()
+        await export(store, file, form=form, exact=True).run()
     with files["csv"].open(newline="", encoding="utf-8") as opened:
         rows = list(csv.DictReader(opened))
     wanted = [json.loads(line) for line in files["jsonl"].read_text("utf-8").splitlines()]

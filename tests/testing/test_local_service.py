@@ -90,6 +90,8 @@ def test_the_environment_does_not_configure_it(
 
 def test_it_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     """Standard output belongs to the program under test; structlog is as it was before."""
+    # Another test of this process may have configured it, and then its lines go where that says.
+    structlog.reset_defaults()
     configured = structlog.get_config()
     with LocalService() as service:
         service.client.list_features()
