@@ -64,7 +64,8 @@ async def scripted() -> AsyncIterator[tuple[AsyncEntitlementClient, Batches]]:
     server.add_generic_rpc_handlers((handler,))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
-    async with AsyncEntitlementClient(f"127.0.0.1:{port}", batching=True) as client:
+    # A minute, and not the default: a busy machine may take long to answer all of them.
+    async with AsyncEntitlementClient(f"127.0.0.1:{port}", batching=True, deadline_s=60) as client:
         yield client, batches
     await server.stop(None)
 

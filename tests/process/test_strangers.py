@@ -1,6 +1,7 @@
 """Strangers at the server's port, with the defaults that ship: the honest go on being served.
 
-Short forms of `faults/strangers.py`, which has the rates and the full lengths.
+Short forms of `faults/strangers.py`, which has the rates and the full lengths. Here every honest caller has to
+be answered, each time within its deadline.
 """
 
 import pytest
@@ -8,13 +9,12 @@ import pytest
 from faults import attacks, logs
 from faults.attacked import TOKEN, exit_seconds, fill, serving, with_callers, with_tls
 from faults.floods import Flood, flood
-from faults.honest import Honest
+from faults.honest import CLIENTS, Honest
 from faults.peak import Peak
 from faults.strangers import (
     CORE_CANCELS,
     GROWTH_MIB,
     LOG_BYTES,
-    SERVED,
     SILENT_GROWTH_MIB,
     UNFINISHED,
 )
@@ -71,7 +71,7 @@ def test_answers_that_nobody_reads_take_a_bounded_part_of_memory(connections: in
     assert held.begun == 304
     assert peak.growth_mib < GROWTH_MIB
     assert not phase.failures
-    assert phase.rate > SERVED * RATE
+    assert phase.calls >= CLIENTS
 
 
 def test_calls_whose_message_never_comes_are_ended_and_take_a_bounded_part_of_memory() -> None:
@@ -87,7 +87,7 @@ def test_calls_whose_message_never_comes_are_ended_and_take_a_bounded_part_of_me
     assert held.open == 0
     assert peak.growth_mib < SILENT_GROWTH_MIB
     assert set(phase.failures) <= {CORE_CANCELS}
-    assert phase.rate > SERVED * RATE
+    assert phase.calls >= CLIENTS
 
 
 def test_connections_beyond_the_limit_are_closed_and_those_before_stay() -> None:
@@ -115,8 +115,7 @@ def test_beside_a_flood_of_cheap_frames_honest_callers_are_served(kind: Flood) -
     assert flooded.sent > 0
     assert flooded.closed or kind not in CLOSED
     assert peak.growth_mib < GROWTH_MIB
-    assert phase.calls > 0
-    assert phase.rate > SERVED * RATE
+    assert phase.calls >= CLIENTS
     assert not phase.failures
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 
 from entitlements_server.stores.interface import Store
-from entitlements_server.stores.redis import account_write, schema
+from entitlements_server.stores.redis import account_write, connection, schema
 from entitlements_server.stores.redis import store as redis_store
 from entitlements_server.stores.sqlite import store as sqlite_store
 from support.kinds import Kind, MemoryKind, RedisKind, SqliteKind
 from support.redis import RedisClusterServers, RedisServer
+from support.waiting import PATIENCE_S
 
 
 def sqlite_kind(request: pytest.FixtureRequest) -> Kind:
@@ -42,13 +43,22 @@ def three_servers() -> Iterator[RedisClusterServers]:
         yield cluster
 
 
+def patient(request: pytest.FixtureRequest) -> pytest.MonkeyPatch:
+    """Let a busy machine take longer than the product waits for Redis: the contract is not about that."""
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    monkeypatch.setattr(connection, "_CONNECT_S", PATIENCE_S)
+    monkeypatch.setattr(connection, "_REPLY_S", PATIENCE_S)
+    return monkeypatch
+
+
 def redis_kind(request: pytest.FixtureRequest) -> Kind:
+    patient(request)
     return RedisKind(request.getfixturevalue("one_server"))
 
 
 def busy_cluster_kind(request: pytest.FixtureRequest) -> Kind:
     """Chunks of a history so short that most pages need several, and hardly any memory."""
-    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    monkeypatch = patient(request)
     for module in (schema, account_write, redis_store):
         monkeypatch.setattr(module, "CHUNK", 3)
     monkeypatch.setattr(redis_store, "CACHED_ACCOUNTS", 2)

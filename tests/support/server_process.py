@@ -16,7 +16,10 @@ import grpc
 
 from support.programs import command
 from support.repository import TESTS
-from support.waiting import PATIENCE_S, until
+from support.waiting import until
+
+START_S = 180
+"""How long a server may take to listen, before the test fails: it has to happen, not to be fast."""
 
 END_S = 60
 """How long a server may take to leave after SIGTERM, before the test fails."""
@@ -76,7 +79,7 @@ class ServerProcess:
             env=self._environment,
         )
         self.output = ""
-        giving_up = threading.Timer(PATIENCE_S, self.process.kill)
+        giving_up = threading.Timer(START_S, self.process.kill)
         giving_up.start()
         assert self.process.stdout is not None
         for line in self.process.stdout:
