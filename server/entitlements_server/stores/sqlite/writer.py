@@ -13,6 +13,7 @@ from entitlements_server.ledger.state import (
     decide_group,
 )
 from entitlements_server.ledger.values import Transaction
+from entitlements_server.stores.format import FORMAT
 from entitlements_server.stores.interface import StoreConfigurationError
 from entitlements_server.stores.sqlite import companions
 from entitlements_server.stores.sqlite.database import Database
@@ -41,7 +42,7 @@ def recover(path: Path, vfs: str | None, header: bytes) -> Database:
     rewrite_wal(path)
     database = Database(path, vfs=vfs)
     try:
-        database.migrate(path)
+        is_newer = database.migrate(path) > FORMAT
         database.checkpoint_without_waiting()
         groups = database.read_log()
         logged = [transaction for _, transactions in groups for transaction in transactions]
@@ -49,7 +50,8 @@ def recover(path: Path, vfs: str | None, header: bytes) -> Database:
         database.prefetch(ReadSet.of_transactions(logged), state)
         fresh: list[Change] = []
         for position, transactions in groups:
-            _require_known(path, state, transactions)
+            if is_newer:
+                _require_known(path, state, transactions)
             fresh += [
                 (at, state.apply(transaction))
                 for at, transaction in numbered(position, transactions)
