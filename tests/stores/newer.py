@@ -63,9 +63,10 @@ def migrations() -> list[str]:
     return [SCHEMA.read_text("utf-8"), "CREATE TABLE tiers (tier TEXT) STRICT"][: NEWER.minor + 1]
 
 
-def migrate(self: Database, path: Path, steps: Any = None) -> None:
+def migrate(self: Database, path: Path, steps: Any = None) -> Any:
     really_migrate(self, path, steps)
     file_format.mark(self._connection, NEWER)
+    return NEWER
 
 
 def account_after(account: Any, transaction: Any, stored: bytes) -> Any:

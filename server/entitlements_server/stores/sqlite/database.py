@@ -147,10 +147,13 @@ class Database:
             self.checkpoint()
         self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
 
-    def migrate(self, path: Path, steps: Sequence[str] | None = None) -> None:
+    def migrate(self, path: Path, steps: Sequence[str] | None = None) -> Format:
         """Upgrade the schema, each step whole or not at all.
 
         A file with a newer minor version is not changed.
+
+        Returns:
+            The format that the file has now.
 
         Raises:
             StoreConfigurationError: The file has another major version, or is not a ledger.
@@ -162,6 +165,7 @@ class Database:
                 self._connection.execute(steps[minor])
                 mark(self._connection, Format(FORMAT.major, minor))
         companions.sync_folder(path.parent)
+        return max(found or FORMAT, Format(FORMAT.major, len(steps) - 1))
 
     def prefetch(self, read_set: ReadSet, state: State) -> dict[str, DamagedRecordError]:
         """Add what is stored of `read_set` to `state`, except that of damaged users.

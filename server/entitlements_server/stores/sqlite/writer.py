@@ -17,6 +17,7 @@ from entitlements_server.ledger.state import (
     decide_group,
 )
 from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.stores.format import FORMAT
 from entitlements_server.stores.interface import (
     CommandResult,
     DamagedRecordError,
@@ -52,7 +53,7 @@ def recover(path: Path, vfs: str | None, header: bytes) -> Database:
     rewrite_wal(path)
     database = Database(path, vfs=vfs)
     try:
-        database.migrate(path)
+        is_newer = database.migrate(path) > FORMAT
         database.checkpoint_without_waiting()
         groups = database.read_log()
         logged = [transaction for _, transactions in groups for transaction in transactions]
@@ -60,7 +61,8 @@ def recover(path: Path, vfs: str | None, header: bytes) -> Database:
         damaged = database.prefetch(ReadSet.of_transactions(logged), state)
         fresh: list[Change] = []
         for position, transactions in groups:
-            _require_known(path, state, transactions)
+            if is_newer:
+                _require_known(path, state, transactions)
             for at, transaction in numbered(position, transactions):
                 user_id = transaction.user_id
                 if user_id in damaged:
