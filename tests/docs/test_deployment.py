@@ -7,12 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
 from support.programs import command, tool
 from support.repository import DOCS
-from support.server_process import run
+from support.server_process import ServerProcess, run
 
 OPERATIONS = DOCS / "operations"
 UNIT = OPERATIONS / "entitlements-server.service"
@@ -97,6 +98,20 @@ def test_what_the_compose_file_mounts_is_there() -> None:
 def test_the_manifests_fit_the_schemas_of_kubernetes() -> None:
     """Strictly: a field that does not exist is an error."""
     linted("kubernetes-validate", "--strict", KUBERNETES)
+
+
+def test_the_server_answers_what_the_probes_of_the_manifests_ask() -> None:
+    """Each with 200, while it serves."""
+    deployment = next(one for one in documents(KUBERNETES) if one["kind"] == "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    probes = [probe for name, probe in container.items() if name.endswith("Probe")]
+    assert len(probes) == 3
+    with ServerProcess("--metrics-listen", "127.0.0.1:0") as server:
+        metrics = server.metrics_url.removesuffix("/metrics")
+        for probe in probes:
+            assert probe["httpGet"]["port"] == "metrics"
+            with urlopen(metrics + probe["httpGet"]["path"], timeout=30) as answer:
+                assert answer.status == 200
 
 
 def test_the_server_takes_the_configuration_of_the_manifests(tmp_path: Path) -> None:

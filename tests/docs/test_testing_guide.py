@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from support.repository import DOCS, EXAMPLES
 
 GUIDE = DOCS / "testing.md"
@@ -20,6 +22,7 @@ def test_all_python_of_the_guide_is_that_of_the_example() -> None:
             assert part in example
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_example_pass() -> None:
     """As their reader runs them: in the folder, with its own settings of pytest."""
     run = subprocess.run(
