@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -84,11 +85,8 @@ def main() -> int:
     names = [moves.now(case) for case in then]
     kept = {name for name in names if name}
     gone = names.count(None)
-    wrong = [
-        f"missing: {case} as {name}"
-        for case, name in zip(then, names, strict=True)
-        if name and name not in now
-    ]
+    missing = Counter(name.partition("[")[0] for name in kept - now)
+    wrong = [f"missing: {count} of {test}" for test, count in sorted(missing.items())]
     wrong += [f"never was: {name}" for name in moves.unused()]
     if len(kept) + gone < len(then):
         wrong.append("two cases have become one")
