@@ -42,6 +42,17 @@ async def copy(path: Path, tmp_path: Path) -> Path:
     return made
 
 
+async def test_a_backup_that_verify_only_warns_of_is_restored(path: Path, tmp_path: Path) -> None:
+    """A clock ran ahead once, which is no damage."""
+    store = await SqliteStore.open(path)
+    await record(store, ONE, now_us=NOW_US + 3_600_000_000)
+    await record(store, ONE)
+    made = tmp_path / "backup.sqlite"
+    LedgerFile(path).backup(made)
+    await store.close()
+    assert (await restore(url(path), made)).transactions == 2
+
+
 def url(path: Path) -> str:
     return f"sqlite://{path}"
 

@@ -91,6 +91,8 @@ async def restore(url: str, backup: Path, progress: Progress = silent) -> Restor
         try:
             findings = []
             async for finding in verify(store, progress):
+                if finding.is_warning:
+                    continue
                 findings.append(finding)
                 if len(findings) == MAX_FINDINGS:
                     break
