@@ -339,7 +339,14 @@ def _settle(submission: Submission, outcomes: Sequence[CommandResult] | Exceptio
 
 
 def _of_submission(results: Sequence[CommandResult]) -> Sequence[CommandResult] | Exception:
-    """Return the results of a submission, or the error if none of its commands was decided."""
+    """Return the results of a submission, or the error if none of its commands was decided.
+
+    If the store was unavailable for one of them, the whole submission is answered with that: a client then
+    sends all of it again, and what was stored is replayed.
+    """
+    for one in results:
+        if isinstance(one, Failed) and isinstance(one.error, StoreUnavailableError):
+            return one.error
     first = results[0]
     if isinstance(first, Failed) and all(
         isinstance(one, Failed) and one.error is first.error for one in results

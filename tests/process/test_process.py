@@ -195,6 +195,7 @@ def test_grpcurl_calls_it_by_reflection_and_decodes_the_details_of_errors(
     assert listed.stdout.split() == [
         "entitlements.v1.EntitlementService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
         "grpc.reflection.v1alpha.ServerReflection",
     ]
     free = grpcurl("-d", '{"user_id": "ada", "feature": "headline_pick"}', server.address, method)
