@@ -342,7 +342,8 @@ def _of_submission(results: Sequence[CommandResult]) -> Sequence[CommandResult] 
     """Return the results of a submission, or the error if none of its commands was decided.
 
     If the store was unavailable for one of them, the whole submission is answered with that: a client then
-    sends all of it again, and what was stored is replayed.
+    sends all of it again. What was stored under a key is replayed; a command without a key may be stored twice,
+    as after any unknown outcome.
     """
     for one in results:
         if isinstance(one, Failed) and isinstance(one.error, StoreUnavailableError):

@@ -3,8 +3,6 @@
 import signal
 from pathlib import Path
 
-import pytest
-
 from support.certificates import Authority, ServerFiles
 from support.server_process import ServerProcess, run
 
@@ -56,7 +54,6 @@ def test_with_client_certificates_it_shows_one_or_says_that_it_needs_one(tmp_pat
         assert run(*asked, *shown).stdout == "SERVING\n"
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs SIGSTOP")
 def test_a_server_that_hangs_is_not_waited_for() -> None:
     with ServerProcess() as server:
         server.signal(signal.SIGSTOP)

@@ -17,6 +17,7 @@ from entitlements_server.stores.interface import StoreConfigurationError, StoreU
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 from entitlements_server.stores.sqlite.database import Database
+from entitlements_server.stores.sqlite.memtable import Segment
 from support.disk import FailingDisk
 from support.ledger import CHARGE, all_accounts, commit, record, replayed, whole_history
 
@@ -321,3 +322,19 @@ async def test_closing_again_does_not_close_what_others_opened_since(
     for file in files:
         file.write("still open")
         file.close()
+
+
+async def test_an_error_after_a_group_is_durable_does_not_say_that_nothing_was_stored(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine would commit it again: without a key it would be recorded twice."""
+
+    def broken(*_: Any) -> None:
+        raise ValueError("A bug.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segment, "add", broken)
+        with pytest.raises(StoreUnavailableError):
+            await commit(store, ONE)
+    await commit(store, ONE)
+    assert [one.amount for one in await whole_history(store, "ada")] == [1, 1]

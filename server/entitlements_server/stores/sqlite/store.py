@@ -245,8 +245,16 @@ class SqliteStore:
             lambda database: commit(database, commands, rule, state, read_set)
         )
         if done.entries:
-            self._memtable.active.add(done.entries, state, done.position)
-            self._flush_if_due(2 * len(done.entries))
+            try:
+                self._memtable.active.add(done.entries, state, done.position)
+                self._flush_if_due(2 * len(done.entries))
+            except Exception as error:
+                # It is durable, and any other error says that nothing was stored. The next call opens the
+                # file again and finds it in the commit log.
+                self._connections.drop()
+                raise StoreUnavailableError(
+                    "A durable group could not be kept in memory."
+                ) from error
         return done.results
 
     def _flush_if_due(self, size: int) -> None:
