@@ -10,7 +10,8 @@
 | `handover.py` | from any thread to the event loop |
 | `errors.py` | the tree of what a caller can be answered with instead of a response |
 | `config/` | settings, callers and the catalogue file |
-| `instrumentation/`, `gc_tuning.py` | metrics, traces and logs; the garbage collector |
+| `instrumentation/` | metrics, traces and logs |
+| `tuning/` | how a server uses the machine: garbage collection, processors |
 | `app.py` | the wiring: from settings to a server that serves |
 | `maintenance/` | verify, export, statistics and copies of a ledger |
 | `cli/` | the command line `entitlements-server` |

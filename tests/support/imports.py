@@ -23,7 +23,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("stores",),
     ("config",),
     ("ledger",),
-    ("errors", "handover", "gc_tuning"),
+    ("errors", "handover", "tuning"),
 )
 """The rooms, top floor first. A room may import those of lower floors, and no others."""
 

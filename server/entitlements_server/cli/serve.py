@@ -17,10 +17,11 @@ from entitlements_server.config.callers import Caller, expired
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.settings import UNIX, Settings
 from entitlements_server.config.sources import Configuration
-from entitlements_server.gc_tuning import tune_gc
 from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.instrumentation.native_log import NativeLog, native_log
 from entitlements_server.stores.urls import masked, scheme_of, secrets_of, sqlite_file
+from entitlements_server.tuning.collector import tune_gc
+from entitlements_server.tuning.processor import keep_on_one_processor
 
 log = structlog.get_logger()
 
@@ -60,6 +61,7 @@ async def _serve(configuration: Configuration, native: NativeLog) -> None:
         settings, configuration.callers, reread if configuration.file else None, native
     ) as server:
         loop.add_signal_handler(signal.SIGHUP, server.reload)
+        placing = loop.create_task(keep_on_one_processor()) if settings.one_processor else None
         lines = [f"Listening on {server.address}", f"Ledger in {_ledger(configuration)}"]
         lines.append(f"Catalogue version {server.catalogue().version}")
         if server.metrics_address:
@@ -69,6 +71,8 @@ async def _serve(configuration: Configuration, native: NativeLog) -> None:
         sys.stdout.flush()
         await stop.wait()
         typer.echo("Stopping: finishing the calls in flight.")
+        if placing is not None:
+            placing.cancel()
     typer.echo("Stopped.")
 
 

@@ -126,6 +126,10 @@ class Settings(BaseSettings):
         "completion-queue",
         description="How calls are served: by gRPC's completion queue, or by a thread pool, which is slower.",
     )
+    one_processor: bool = Field(
+        default=True,
+        description="Keep the threads that run Python on one processor, the least busy: they take turns anyway.",
+    )
     max_connections: int = Field(
         4096,
         ge=1,
