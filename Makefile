@@ -17,7 +17,7 @@ help: ## list the targets
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11")'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1' # the first that knows groups
-	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --group example --editable '.[server,redis,cli,fastapi,otel]'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group dev --group example --editable '.[server,postgresql,redis,cli,fastapi,otel]'
 	touch $@
 
 setup: .venv/.ready ## make .venv with everything pinned

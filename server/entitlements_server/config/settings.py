@@ -89,8 +89,8 @@ class Settings(BaseSettings):
     )
     store: str = Field(
         default_factory=default_store,
-        description="Where the ledger is: sqlite:///absolute/path, redis://host:port,"
-        " redis+cluster://host:port,host:port, or memory:// (lost when the server stops).",
+        description="Where the ledger is: sqlite:///absolute/path, postgresql://host:port/database,"
+        " redis://host:port, redis+cluster://host:port,host:port, or memory:// (lost when the server stops).",
     )
     catalogue: Path | None = Field(
         None, description="A TOML file of features and prices. Default: the catalogue that ships."

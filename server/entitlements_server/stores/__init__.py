@@ -9,6 +9,7 @@ makes each user's part of the decisions durable, whole or not at all.
 | `factory.py`, `urls.py` | from a URL to the store |
 | `memory.py` | a ledger in memory |
 | `sqlite/` | a ledger in one file |
+| `postgresql/` | a ledger in a PostgreSQL database |
 | `redis/` | a ledger on Redis or Redis Cluster |
 | `account_cache.py`, `format.py` | used by several engines |
 | `alerts.py` | log lines about damaged records and clocks |

@@ -26,6 +26,10 @@ async def open_store(url: str) -> Store:
             from entitlements_server.stores.redis import open_redis  # noqa: PLC0415
 
             return await open_redis(url)
+        case "postgresql" | "postgres":
+            from entitlements_server.stores.postgresql import open_postgresql  # noqa: PLC0415
+
+            return await open_postgresql(url)
         case _:
             raise StoreConfigurationError(
                 f"The kind of the store '{masked(url)}' is unknown: write {KINDS}."

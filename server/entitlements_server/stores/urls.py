@@ -5,7 +5,10 @@ from urllib.parse import unquote, urlsplit
 
 from entitlements_server.stores.interface import StoreConfigurationError
 
-KINDS = "memory://, sqlite:///absolute/path, redis://host or redis+cluster://host"
+KINDS = (
+    "memory://, sqlite:///absolute/path, postgresql://host/database, redis://host or"
+    " redis+cluster://host"
+)
 """The kinds of URL, for messages."""
 
 

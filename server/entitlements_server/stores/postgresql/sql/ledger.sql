@@ -1,0 +1,1 @@
+SELECT id, generation, major, minor, epoch FROM entitlements.ledger
