@@ -44,6 +44,7 @@ CHECKS = {
     # 100 are to be killed, and some may be done before that.
     "copy": Check("copies", 130, "kills"),
     "redis": Check("redis_faults", 10, "runs with each of four faults"),
+    "postgresql": Check("postgresql_faults", 10, "runs of 10 strikes with each of three faults"),
     "hostile": Check("hostile", 1000, "messages of each kind to each method"),
     "strangers": Check(
         "strangers", 10, "runs of 1,000 paths that are no UTF-8, and each other attack"

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, partialmethod
 from typing import Any
 from unittest.mock import patch
 
@@ -25,6 +25,8 @@ from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
 from entitlements_server.stores import memory
+from entitlements_server.stores.postgresql import account_write as postgresql_write
+from entitlements_server.stores.postgresql import writer as postgresql_writer
 from entitlements_server.stores.redis import writer as redis_writer
 from entitlements_server.stores.redis.account_write import AccountWrite
 from entitlements_server.stores.redis.connection import LostError
@@ -254,17 +256,24 @@ def _lost_reply_taken_for_success(change: Patch) -> None:
             take(self, write, attempt, reply)
 
     change(redis_writer.Writer, "_take", careless)
+    doubt = postgresql_writer._doubt
+
+    def credulous(write: Any, attempt: Any, problem: Any) -> None:
+        doubt(write, attempt, problem)
+        write.done = attempt
+
+    change(postgresql_writer, "_doubt", credulous)
 
 
 def _lost_reply_taken_for_failure(change: Patch) -> None:
     """A write whose reply is lost is looked for before it is made again."""
-    prefetch = AccountWrite.prefetch
+    for kind in (AccountWrite, postgresql_write.AccountWrite):
+        change(kind, "prefetch", partialmethod(_forgetful, kind.prefetch))
 
-    def forgetful(self: Any) -> Any:
-        self.doubtful.clear()
-        return prefetch(self)
 
-    change(AccountWrite, "prefetch", forgetful)
+def _forgetful(write: Any, prefetch: Any) -> Any:
+    write.doubtful.clear()
+    return prefetch(write)
 
 
 BREAKS: dict[str, Callable[[Patch], None]] = {
@@ -302,7 +311,7 @@ OF_RULES = sorted(
         "errors-told-verbatim",  # hostile.py
         "refusals-hoarded",  # likewise
         "calls-hoarded",  # soak.py
-        "lost-reply-taken-for-success",  # redis_faults.py
+        "lost-reply-taken-for-success",  # redis_faults.py, postgresql_faults.py
         "lost-reply-taken-for-failure",  # likewise
     }
 )

@@ -43,5 +43,5 @@ def test_the_extras_are_for_users_and_the_groups_for_developers() -> None:
     with zipfile.ZipFile(built("*.whl")) as wheel:
         metadata = wheel.read(f"entitlements-{__version__}.dist-info/METADATA").decode()
     extras = {line.split()[1] for line in metadata.splitlines() if "Provides-Extra" in line}
-    assert extras >= {"cli", "fastapi", "otel", "redis", "server"}
+    assert extras >= {"cli", "fastapi", "otel", "postgresql", "redis", "server"}
     assert not extras & {"dev", "example", "release"}

@@ -44,6 +44,7 @@ EXTRAS = {
         "entitlements-server --help",
         f"python -c '{LOCAL}'",
     ],
+    "server,postgresql": ["python -c 'import entitlements_server.stores.postgresql.store'"],
     "server,redis": ["python -c 'import entitlements_server.stores.redis.store'"],
     "server,otel": ["python -c 'import entitlements_server.instrumentation.tracing'"],
 }

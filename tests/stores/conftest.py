@@ -9,10 +9,15 @@ from pathlib import Path
 import pytest
 
 from entitlements_server.stores.interface import Store
+from entitlements_server.stores.postgresql import connection as postgresql_connection
+from entitlements_server.stores.postgresql import connections as postgresql_connections
+from entitlements_server.stores.postgresql import store as postgresql_store
+from entitlements_server.stores.postgresql import writer as postgresql_writer
 from entitlements_server.stores.redis import account_write, connection, schema
 from entitlements_server.stores.redis import store as redis_store
 from entitlements_server.stores.sqlite import store as sqlite_store
-from support.kinds import Kind, MemoryKind, RedisKind, SqliteKind
+from support.kinds import Kind, MemoryKind, PostgresqlKind, RedisKind, SqliteKind
+from support.postgresql import Pgbouncer, PostgresqlServer
 from support.redis import RedisClusterServers, RedisServer
 from support.waiting import PATIENCE_S
 
@@ -45,9 +50,12 @@ def three_servers() -> Iterator[RedisClusterServers]:
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let Redis on a busy machine take longer than the product waits: no test here is about that."""
+    """Let a database on a busy machine take longer than the product waits: no test here is about that."""
     monkeypatch.setattr(connection, "_CONNECT_S", PATIENCE_S)
     monkeypatch.setattr(connection, "_REPLY_S", PATIENCE_S)
+    monkeypatch.setattr(postgresql_connection, "_CONNECT_S", PATIENCE_S)
+    monkeypatch.setattr(postgresql_connections, "REPLY_S", PATIENCE_S)
+    monkeypatch.setattr(postgresql_writer, "_GIVE_UP_S", PATIENCE_S)
 
 
 def redis_kind(request: pytest.FixtureRequest) -> Kind:
@@ -63,12 +71,39 @@ def busy_cluster_kind(request: pytest.FixtureRequest) -> Kind:
     return RedisKind(request.getfixturevalue("three_servers"))
 
 
+@pytest.fixture(scope="session")
+def one_postgresql() -> Iterator[PostgresqlServer]:
+    with PostgresqlServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def one_pgbouncer(one_postgresql: PostgresqlServer) -> Iterator[Pgbouncer]:
+    with Pgbouncer(one_postgresql) as bouncer:
+        yield bouncer
+
+
+def postgresql_kind(request: pytest.FixtureRequest) -> Kind:
+    return PostgresqlKind(request.getfixturevalue("one_postgresql"))
+
+
+def busy_pgbouncer_kind(request: pytest.FixtureRequest) -> Kind:
+    """Statements so small that most groups take several, hardly any memory, and a pooler."""
+    monkeypatch: pytest.MonkeyPatch = request.getfixturevalue("monkeypatch")
+    monkeypatch.setattr(postgresql_writer, "MAX_COMMANDS", 3)
+    monkeypatch.setattr(postgresql_store, "CACHED_ACCOUNTS", 2)
+    server: PostgresqlServer = request.getfixturevalue("one_postgresql")
+    return PostgresqlKind(server, request.getfixturevalue("one_pgbouncer"))
+
+
 KINDS: dict[str, Callable[[pytest.FixtureRequest], Kind]] = {
     "memory": lambda _: MemoryKind(),
     "sqlite": sqlite_kind,
     "sqlite-busy": busy_sqlite_kind,
     "redis": redis_kind,
     "cluster-busy": busy_cluster_kind,
+    "postgresql": postgresql_kind,
+    "pgbouncer-busy": busy_pgbouncer_kind,
 }
 
 

@@ -21,7 +21,7 @@ from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import Failed, Store
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.redis.schema import UserKeys
-from support.kinds import Kind, RedisKind, SqliteKind
+from support.kinds import Kind, PostgresqlKind, RedisKind, SqliteKind
 from support.ledger import commit, consume, record, top_up
 from support.redis import RedisClusterServers
 
@@ -104,6 +104,37 @@ REDIS: dict[str, list[tuple[Any, ...]]] = {
     "change feed of another type": [("SET", BOB.changes, "x")],
     "lease of another type": [("HSET", BOB.lease, "x", "x")],
 }
+
+
+def postgresql(statement: str) -> Damage:
+    """Damage done to the database behind a store."""
+
+    def damage(kind: Kind) -> None:
+        assert isinstance(kind, PostgresqlKind)
+        assert kind.server.sql(f"{statement} RETURNING 1") == ["1"]
+
+    return damage
+
+
+OF_ROW = "user_id = 'bob' AND sequence = 2"
+POSTGRESQL = {
+    "account that is no account": "UPDATE entitlements.accounts SET state = '1.0 x'"
+    " WHERE user_id = 'bob'",
+    "account without a format": "UPDATE entitlements.accounts SET state = 'x' WHERE user_id = 'bob'",
+    "account of another user": "UPDATE entitlements.accounts SET state ="
+    " (SELECT state FROM entitlements.accounts WHERE user_id = 'ada') WHERE user_id = 'bob'",
+    "account with transactions that is gone": "DELETE FROM entitlements.accounts"
+    " WHERE user_id = 'bob'",
+    "charge that is no transaction": "UPDATE entitlements.transactions SET body = '1.0 {}'"
+    f" WHERE {OF_ROW}",
+    "charge of another format": f"UPDATE entitlements.transactions SET body = 'x' WHERE {OF_ROW}",
+    "charge that is gone": f"DELETE FROM entitlements.transactions WHERE {OF_ROW}",
+    "charge of another sequence": "UPDATE entitlements.transactions SET body ="
+    " (SELECT body FROM entitlements.transactions WHERE user_id = 'bob' AND sequence = 1)"
+    f" WHERE {OF_ROW}",
+    "key of another transaction": "UPDATE entitlements.keys SET sequence = 1"
+    " WHERE user_id = 'bob' AND key = 'k-1'",
+}
 NOT_FOUND_BY_VERIFY = {
     "account that is gone",  # it is an account without transactions, as far as one can see
     "key that is bound to no number",
@@ -117,6 +148,11 @@ CASES = [
     *(
         pytest.param("redis", redis_commands(*some), name, id=f"redis-{name}")
         for name, some in REDIS.items()
+    ),
+    *(
+        pytest.param(store, postgresql(one), name, id=f"{store}-{name}")
+        for name, one in POSTGRESQL.items()
+        for store in ("postgresql", "pgbouncer-busy")
     ),
     *(
         pytest.param("cluster-busy", redis_commands(*REDIS[name]), name, id=f"cluster-{name}")
@@ -254,13 +290,15 @@ async def test_the_part_of_a_user_that_cannot_be_read_is_failed_by_the_store_its
     kind: Kind,
 ) -> None:
     """So that a group with a damaged record is not committed several times."""
-    if not isinstance(kind, SqliteKind | RedisKind):
+    if not isinstance(kind, SqliteKind | RedisKind | PostgresqlKind):
         pytest.skip("Memory decodes nothing.")
     store = await kind.open()
     await fill(store)
     await store.close()
     if isinstance(kind, SqliteKind):
         sql(SQLITE["account that is no JSON"])(kind)
+    elif isinstance(kind, PostgresqlKind):
+        postgresql(POSTGRESQL["account that is no account"])(kind)
     else:
         redis_commands(*REDIS["account that is no account"])(kind)
     async with opened(kind) as store:

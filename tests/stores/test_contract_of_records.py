@@ -20,6 +20,8 @@ from entitlements_server.maintenance.rows import row_of
 from entitlements_server.maintenance.verify import verify
 from entitlements_server.stores.interface import Store
 from entitlements_server.stores.memory import MemoryStore
+from entitlements_server.stores.postgresql.changes import Place
+from entitlements_server.stores.postgresql.store import PostgresqlStore
 from entitlements_server.stores.redis.schema import UserKeys
 from entitlements_server.stores.redis.store import RedisStore
 from entitlements_server.stores.redis.topology import Request
@@ -251,6 +253,9 @@ async def changes_of(store: Store, users: list[str]) -> list[tuple[str, int]]:
             )
         )
         return [(user_id, sequence) for user_id, sequence in rows]
+    if isinstance(store, PostgresqlStore):
+        changes = await store.changes(Place(), 1000)
+        return [(one.place.user_id, one.place.sequence) for one in changes]
     assert isinstance(store, RedisStore)
     found = []
     for user_id in users:

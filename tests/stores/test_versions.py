@@ -24,6 +24,7 @@ from entitlements_server.stores.interface import (
 from entitlements_server.stores.memory import MemoryStore
 from entitlements_server.stores.redis.schema import TAGS
 from support.ledger import record
+from support.postgresql import PostgresqlServer, empty
 from support.redis import RedisServer, flush
 
 MINT = {"flavour": "mint", "nickname": "Ada ☕"}
@@ -47,11 +48,15 @@ def newer(version: str, url: str, deed: str) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", "postgresql", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """An empty ledger."""
     if request.param == "sqlite":
         return f"sqlite://{tmp_path}/ledger.sqlite"
+    if request.param == "postgresql":
+        postgresql: PostgresqlServer = request.getfixturevalue("one_postgresql")
+        empty(postgresql)
+        return postgresql.url
     server: RedisServer = request.getfixturevalue("one_server")
     flush(server)
     return server.url

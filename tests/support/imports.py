@@ -19,7 +19,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("api", "maintenance"),
     ("transport",),
     ("instrumentation",),
-    ("engine", "stores.sqlite", "stores.redis"),
+    ("engine", "stores.sqlite", "stores.postgresql", "stores.redis"),
     ("stores",),
     ("config",),
     ("ledger",),

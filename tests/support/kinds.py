@@ -5,9 +5,12 @@ from typing import Protocol, Self
 
 from entitlements_server.stores.interface import Store
 from entitlements_server.stores.memory import MemoryStore
+from entitlements_server.stores.postgresql import open_postgresql
+from entitlements_server.stores.postgresql.store import PostgresqlStore
 from entitlements_server.stores.redis import open_redis
 from entitlements_server.stores.redis.store import RedisStore
 from entitlements_server.stores.sqlite import SqliteStore
+from support.postgresql import Pgbouncer, PostgresqlServer, empty
 from support.redis import RedisClusterServers, RedisServer, flush
 
 
@@ -84,3 +87,25 @@ class RedisKind:
 
     def fresh(self) -> Self:
         return type(self)(self.servers)
+
+
+class PostgresqlKind:
+    durable = True
+    slow = 3
+
+    def __init__(self, server: PostgresqlServer, pooler: Pgbouncer | None = None) -> None:
+        self.server = server
+        self.pooler = pooler
+        empty(server)
+
+    async def open(self) -> Store:
+        return await open_postgresql((self.pooler or self.server).url)
+
+    async def abandon(self, store: Store) -> None:
+        assert isinstance(store, PostgresqlStore)
+        for connection in store._connections._idle:
+            connection.drop()
+        await store._connections.close()
+
+    def fresh(self) -> Self:
+        return type(self)(self.server, self.pooler)
