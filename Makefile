@@ -8,7 +8,7 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos --proto_path=pro
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto docs lint contract test test-all coverage check versions dist bench faults clean
+.PHONY: help setup run proto docs lint contract test test-all coverage check audit versions dist bench faults clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -64,6 +64,10 @@ dist: .venv/.ready ## build the wheel and the sdist in dist/, check them; instal
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group release
 	$(BIN)/python -m hatchling build
 	$(BIN)/python -m twine check --strict dist/*
+
+audit: .venv/.ready ## look up known vulnerabilities of what constraints.txt pins
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --group audit 2>/dev/null || true
+	.ci/audit
 
 versions: .venv/.ready ## the rules, API and transport on the newest Python, and on the lowest versions of dependencies
 	.ci/versions

@@ -28,7 +28,7 @@ PAGE = """\
 
 Every error that the service decides on ends the call with a status code, a sentence that says what is wrong, what was
 not done and what to do, and a `google.rpc.ErrorInfo`: its domain is `entitlements`, its `reason` a name of the public
-enum `ErrorReason` without the prefix, and its `metadata` repeats as text what the sentence tells of. `INVALID_FIELD`
+enum `ErrorReason` without the prefix, and its `metadata` repeats as text the values in the sentence. `INVALID_FIELD`
 comes with a `google.rpc.BadRequest` that names the field; whatever should be sent again after a while comes with a
 `google.rpc.RetryInfo` and the trailer `grpc-retry-pushback-ms`.
 

@@ -16,11 +16,12 @@ import pytest
 
 TESTS = Path(__file__).parent
 
-# A server that is not told otherwise would open the ledger of whoever runs the tests.
+# A server without a store in its settings would open the ledger of whoever runs the tests.
 os.environ.setdefault("ENTITLEMENTS_STORE", "memory://")
 
 SLOW_FOLDERS = {
     "bench",  # starts servers and load generators
+    "cli",  # starts a process for each command
     "faults",  # breaks the service on purpose
     "release",  # installs the package in environments by the dozen
     "process",  # starts a server for each test, and callers in other languages

@@ -139,6 +139,7 @@ class Gate:
                 ),
             ] = None,
         ) -> AsyncIterator[Transaction]:
+            _require_installed(request.app)
             # Without the header, a key that is unique.
             key = idempotency_key or new_key()
             if (user_id, key) in self._busy:
@@ -182,6 +183,18 @@ def install(app: FastAPI) -> None:
 
     # As FastAPI's documentation says to extend it.
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _require_installed(app: FastAPI) -> None:
+    """Fail before the charge where a denial would be status 500: at the first request, not at the first denial."""
+    kinds = [one for one in app.exception_handlers if isinstance(one, type)]
+    if not any(
+        issubclass(EntitlementError, one) or issubclass(one, EntitlementError) for one in kinds
+    ):
+        raise RuntimeError(
+            "This app does not handle the errors of the gate: call entitlements.fastapi.install(app)"
+            " once, where the app is made. Nothing was charged."
+        )
 
 
 def _describe_gated(app: FastAPI, document: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from support.rpc import Api, fails, raw_stream, serving
 from support.stores import GatedStore
 
 
-async def test_a_full_queue_is_overloaded_and_tells_when_to_retry(
+async def test_a_full_queue_is_overloaded_and_says_when_to_retry(
     gated: GatedStore,
 ) -> None:
     async with serving(max_queued=1) as api:
@@ -55,7 +55,7 @@ async def test_a_call_whose_deadline_passes_in_the_queue_is_never_charged(
 async def test_health_is_answered_at_the_limit_of_calls_in_flight(
     gated: GatedStore,
 ) -> None:
-    """And the calls that are refused carry their pushback."""
+    """And the calls that are shed carry their pushback."""
     async with serving(max_in_flight=1) as api:
         begun = asyncio.ensure_future(api.TopUp(user_id="ada", amount=1))
         await gated.begun.wait()

@@ -112,7 +112,7 @@ async def test_a_transaction_of_another_user_is_not_found(api: Api) -> None:
     assert await api.balance("ben") == 3
 
 
-async def test_a_balance_that_is_too_small_tells_what_is_required_and_available(api: Api) -> None:
+async def test_a_balance_that_is_too_small_reports_what_is_required_and_available(api: Api) -> None:
     failure = await fails(api.Consume(user_id="ada", feature="full_distribution"))
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION
     assert failure.reason == "INSUFFICIENT_TOKENS"
@@ -165,7 +165,7 @@ async def test_a_top_up_a_denied_charge_and_a_free_charge_are_not_refundable(api
         assert failure.metadata == {"transaction_id": transaction_id}
 
 
-async def test_a_refund_larger_than_what_remains_tells_what_remains(api: Api) -> None:
+async def test_a_refund_larger_than_what_remains_reports_what_remains(api: Api) -> None:
     await api.TopUp(user_id="ada", amount=10)
     charge = (await api.Consume(user_id="ada", feature="deep_dive_educational")).transaction
     await api.Refund(user_id="ada", transaction_id=charge.transaction_id, amount=3)
@@ -179,7 +179,7 @@ async def test_a_refund_larger_than_what_remains_tells_what_remains(api: Api) ->
     }
 
 
-async def test_a_balance_beyond_its_limit_is_refused(api: Api) -> None:
+async def test_a_balance_beyond_its_limit_is_rejected(api: Api) -> None:
     await api.SetBalance(user_id="ada", balance=LIMIT)
     failure = await fails(api.TopUp(user_id="ada", amount=1))
     assert failure.code is grpc.StatusCode.FAILED_PRECONDITION

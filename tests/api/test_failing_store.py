@@ -31,7 +31,7 @@ async def api(failing: FailingStore) -> AsyncIterator[Api]:
         yield api
 
 
-async def test_an_unforeseen_error_is_told_as_a_reference_and_logged_whole(
+async def test_an_unforeseen_error_is_answered_with_a_reference_and_logged_whole(
     api: Api, failing: FailingStore
 ) -> None:
     failing.error = RuntimeError(SECRET)
@@ -106,7 +106,7 @@ class DamagedStore(MemoryStore):
         return DamagedRecordError("bob", "a row", "a secret")
 
 
-async def test_a_damaged_record_is_told_with_a_reference_in_reads_writes_and_batches(
+async def test_a_damaged_record_is_answered_with_a_reference_in_reads_writes_and_batches(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     used_by_servers(DamagedStore(), monkeypatch)

@@ -1,4 +1,4 @@
-"""How often a caller may call: its bucket, and what it is told when that is empty."""
+"""How often a caller may call: its bucket, and what it is answered when that is empty."""
 
 import grpc
 import pytest
@@ -27,7 +27,7 @@ def test_a_bucket_that_lets_nothing_through_cannot_be_made(rate: float, burst: f
         Bucket(rate, burst)
 
 
-async def test_a_caller_over_its_rate_is_told_when_to_come_back() -> None:
+async def test_a_call_over_the_rate_is_answered_with_a_retry_delay() -> None:
     callers = (caller("slow", *EVERYTHING, rate=0.01, burst=2), caller("other", *EVERYTHING))
     async with serving(callers) as api:
         stub = api.stub

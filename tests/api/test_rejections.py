@@ -1,4 +1,4 @@
-"""What those are told who are not let in, and those whose request cannot be read."""
+"""What callers are answered who are not let in, or whose request cannot be read."""
 
 import grpc
 import pytest

@@ -30,7 +30,7 @@ async def test_batch_check_access_answers_in_the_order_of_the_request(api: Api) 
 
 
 async def test_batch_consume_runs_each_request_on_its_own_and_in_order(api: Api) -> None:
-    """One that is denied, malformed or unknown does not stop those behind it."""
+    """One that is denied, malformed or unknown does not stop those after it."""
     await api.TopUp(user_id="ada", amount=5)
     requests = [
         messages.ConsumeRequest(user_id="ada", feature="scenario_extremes", idempotency_key="k-1"),
@@ -124,7 +124,7 @@ async def test_an_account_nobody_wrote_to_reads_as_zero(api: Api) -> None:
     assert await api.GetAccount(user_id="new") == pb.Account(user_id="new")
 
 
-async def test_an_account_tells_its_balance_count_and_times(api: Api) -> None:
+async def test_an_account_has_its_balance_count_and_times(api: Api) -> None:
     first = (await api.TopUp(user_id="ada", amount=10)).transaction
     newest = (await api.Consume(user_id="ada", feature="full_distribution")).transaction
     assert await api.GetAccount(user_id="ada") == pb.Account(
@@ -188,7 +188,7 @@ async def test_a_rare_match_deep_in_a_history_is_found_by_following_the_pages(ap
     assert added.sequence == 1
 
 
-async def test_a_page_token_of_another_request_is_refused(api: Api) -> None:
+async def test_a_page_token_of_another_request_is_rejected(api: Api) -> None:
     for user_id in ("ada", "ben"):
         for _ in range(3):
             await api.TopUp(user_id=user_id, amount=1)

@@ -72,7 +72,7 @@ def watched(call: SlowCall) -> tuple[Health, Dispatcher]:
     return health, dispatcher
 
 
-async def test_a_slow_watch_of_health_is_told_not_serving_before_it_is_ended() -> None:
+async def test_a_slow_watch_of_health_gets_not_serving_before_it_is_ended() -> None:
     call = SlowCall()
     health, dispatcher = watched(call)
     session = dispatcher.begin(call)
@@ -99,7 +99,7 @@ async def test_a_watch_of_health_whose_peer_reads_nothing_is_ended_all_the_same(
     assert call.statuses == [SERVING]
 
 
-async def test_a_watch_of_health_that_has_been_told_is_ended_at_once() -> None:
+async def test_a_watch_of_health_that_got_not_serving_is_ended_at_once() -> None:
     call = SlowCall()
     health, dispatcher = watched(call)
     session = dispatcher.begin(call)

@@ -1,4 +1,4 @@
-"""One real service for the tests of the client, and both clients behind one way to ask."""
+"""One real service for the tests of the client, and both clients by one way to ask."""
 
 from collections.abc import AsyncIterator, Iterator
 from uuid import uuid4

@@ -29,7 +29,7 @@ async def client(service: ServerProcess) -> AsyncIterator[AsyncEntitlementClient
 
 
 class Batches:
-    """A service that answers batches when it is told to, and keeps what it was sent."""
+    """A service that answers batches when the test says so, and keeps what it was sent."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -121,7 +121,7 @@ async def test_the_gate_gathers_too(client: AsyncEntitlementClient, user: str) -
     assert (await client.get_account(user)).balance == 0
 
 
-async def test_charges_gather_behind_the_calls_under_way(
+async def test_charges_gather_while_calls_are_under_way(
     scripted: tuple[AsyncEntitlementClient, Batches],
 ) -> None:
     """The first is sent at once with its contemporaries; what comes later waits and goes together."""
@@ -170,7 +170,7 @@ async def test_a_call_that_fails_fails_each_of_its_charges_under_its_own_key(
     assert keys == ["k-0", "k-1", "k-2"]
 
 
-async def test_more_than_may_wait_are_refused_at_once(
+async def test_more_than_may_wait_are_rejected_at_once(
     scripted: tuple[AsyncEntitlementClient, Batches],
 ) -> None:
     client, batches = scripted

@@ -24,7 +24,7 @@ from support.asking import Asking
 FULL = FeatureTier.FULL_DISTRIBUTION
 
 
-async def test_check_access_tells_what_is_required_and_available(ask: Asking, user: str) -> None:
+async def test_check_access_reports_what_is_required_and_available(ask: Asking, user: str) -> None:
     """A user with 1 token may not have a feature of 2."""
     await ask("top_up", user, 1)
     access = await ask("check_access", user, FULL)
@@ -119,7 +119,7 @@ async def test_refund_gives_back_in_parts_and_never_more_than_the_charge(
     assert (await ask("refund", user, tx.transaction_id)).balance_after == 2
 
 
-async def test_refund_of_what_is_no_charge_is_refused(ask: Asking, user: str) -> None:
+async def test_refund_of_what_is_no_charge_is_rejected(ask: Asking, user: str) -> None:
     """A free use cannot be refunded, and an unknown transaction cannot be found."""
     free = await ask("consume", user, FeatureTier.HEADLINE_PICK)
     with pytest.raises(NotRefundableError) as refused:

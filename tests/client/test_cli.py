@@ -126,14 +126,17 @@ def test_a_failure_is_a_sentence_or_json_and_status_2(run: Run, user: str) -> No
     assert run("--address", "nowhere", "features").stderr.startswith("The address must be")
 
 
-def test_a_service_that_is_not_there_is_told_with_the_key_to_try_again(
+def test_an_unreachable_service_is_reported_with_the_key_to_try_again(
     run: Run, user: str, unused_tcp_port: int
 ) -> None:
     """Whether it was charged is unknown; under that key it cannot be charged twice."""
     address = f"127.0.0.1:{unused_tcp_port}"
     failed = run("--deadline", "0.2", "top-up", user, "1", ENTITLEMENTS_ADDRESS=address)
     assert failed.returncode == 2
-    assert f"The address is {address}. To retry safely: --idempotency-key " in failed.stderr
+    assert (
+        f"The address is {address}, without TLS. To retry safely: --idempotency-key "
+        in failed.stderr
+    )
 
 
 def test_a_denial_as_json_has_numbers(run: Run, user: str) -> None:

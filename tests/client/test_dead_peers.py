@@ -173,7 +173,7 @@ async def test_a_server_that_says_it_is_not_serving_gets_no_calls(
 async def test_a_server_that_is_leaving_while_long_calls_run_is_not_asked_and_nothing_fails(
     kind: str, pair: Pair
 ) -> None:
-    """What it has begun it finishes; what it refuses is done by the other."""
+    """It finishes what it has begun; what it sheds is done by the other."""
     async with asking(kind, *pair.addresses) as ask:
         await until_answered_by(ask, 1, 2)
         batch = [ConsumeRequest("ada", "headline_pick") for _ in range(1000)]

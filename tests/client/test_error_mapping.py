@@ -132,7 +132,7 @@ def test_details_that_say_nothing_to_us_leave_it_to_the_code(fail: Fail, trailer
     assert isinstance(error, entitlements.ServiceUnavailableError)
 
 
-def test_the_wait_that_the_service_asks_for_is_told(fail: Fail) -> None:
+def test_the_wait_that_the_service_asks_for_is_reported(fail: Fail) -> None:
     """RetryInfo of 1.5 seconds."""
     info = ErrorInfo(reason="RATE_LIMITED", domain="entitlements")
     wait = RetryInfo(retry_delay=Duration(seconds=1, nanos=500_000_000))

@@ -1,4 +1,4 @@
-"""The gate for FastAPI: an app in this process, a real service behind it."""
+"""The gate for FastAPI: an app in this process, and a real service."""
 
 import asyncio
 import threading
@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import httpx
 import pytest
-from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException
+from fastapi import BackgroundTasks, Depends, FastAPI, Header, HTTPException, Request
 from fastapi.responses import PlainTextResponse
 
-from entitlements import AsyncEntitlementClient, Transaction
+from entitlements import AsyncEntitlementClient, EntitlementError, Transaction
 from entitlements.fastapi import Gate, install
 from support.server_process import ServerProcess
 
@@ -103,6 +103,42 @@ async def http(app: Any, user: str) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+async def test_an_app_without_install_fails_at_its_first_request_and_charges_nothing(
+    aio_client: AsyncEntitlementClient, user: str
+) -> None:
+    """And not at the first denial, as status 500."""
+    app = FastAPI()
+    app.get("/paid", dependencies=[Gate(aio_client, user_id=current_user)("full_distribution")])(
+        nothing
+    )
+    await aio_client.top_up(user, 2)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://api", headers={"X-User": user}
+    ) as http:
+        with pytest.raises(RuntimeError, match=r"call entitlements.fastapi.install\(app\)"):
+            await http.get("/paid")
+    assert (await aio_client.get_account(user)).balance == 2
+
+
+async def test_an_app_with_a_handler_of_its_own_needs_no_install(
+    aio_client: AsyncEntitlementClient, user: str
+) -> None:
+    async def handle(_: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse(type(error).__name__, 402)
+
+    app = FastAPI(exception_handlers={EntitlementError: handle})
+    app.get("/paid", dependencies=[Gate(aio_client, user_id=current_user)("full_distribution")])(
+        nothing
+    )
+    async with http_to(app, user) as http:
+        assert (await http.get("/paid")).text == "AccessDeniedError"
+
+
+async def nothing() -> None:
+    """An endpoint."""
+
+
 def problem(response: httpx.Response) -> dict[str, Any]:
     assert response.headers["content-type"] == "application/problem+json"
     body: dict[str, Any] = response.json()
@@ -169,7 +205,7 @@ async def test_the_key_of_another_event_is_422(
 async def test_an_endpoint_that_raises_costs_nothing(
     http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str, path: str, status: int
 ) -> None:
-    """Whatever it raises, and also when FastAPI refuses the other parameters."""
+    """Whatever it raises, and also when FastAPI rejects the other parameters."""
     await aio_client.top_up(user, 2)
     response = await http.get(f"/events/final/{path}", headers={"Idempotency-Key": "k-1"})
     assert response.status_code == status
@@ -236,7 +272,7 @@ async def test_a_value_that_is_not_valid_is_400(
     assert problem(response)["field"] == field
 
 
-async def test_a_key_that_is_too_long_is_refused_before_any_call(http: httpx.AsyncClient) -> None:
+async def test_a_key_that_is_too_long_is_rejected_before_any_call(http: httpx.AsyncClient) -> None:
     """By FastAPI, as the OpenAPI document says."""
     response = await http.get("/events/final", headers={"Idempotency-Key": "k" * 256})
     assert response.status_code == 422
@@ -245,7 +281,7 @@ async def test_a_key_that_is_too_long_is_refused_before_any_call(http: httpx.Asy
 async def test_a_mistake_on_this_side_is_500_and_in_the_log(
     http: httpx.AsyncClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A feature that nobody sells: who asks is told nothing of it, who runs it is."""
+    """A feature that nobody sells: the user learns nothing of it, and the log says it."""
     response = await http.get("/unknown-feature")
     assert response.status_code == 500
     assert "crystal_ball" not in response.text
@@ -256,7 +292,7 @@ async def test_a_mistake_on_this_side_is_500_and_in_the_log(
 async def test_a_service_that_is_not_there_is_503_with_a_key_to_ask_again(
     user: str, unused_tcp_port: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nothing is granted, nothing about this program is told, and the log knows more."""
+    """Nothing is granted, nothing about this program is answered, and the log says more."""
     address = f"127.0.0.1:{unused_tcp_port}"
     async with (
         AsyncEntitlementClient(address, deadline_s=0.2) as client,
@@ -325,7 +361,7 @@ def charge_headers(response: httpx.Response) -> tuple[str | None, str | None]:
     return headers.get("entitlements-charged"), headers.get("entitlements-left")
 
 
-async def test_a_response_tells_what_was_charged_and_what_is_left(
+async def test_a_response_reports_what_was_charged_and_what_is_left(
     http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
 ) -> None:
     """Also if the endpoint makes its own response. A replay was charged before."""
@@ -338,7 +374,7 @@ async def test_a_response_tells_what_was_charged_and_what_is_left(
     assert charge_headers(await http.get("/events/final/in-a-thread")) == ("2", "1")
 
 
-async def test_a_response_tells_of_no_charge_that_was_refunded_or_denied(
+async def test_a_response_reports_no_charge_that_was_refunded_or_denied(
     http: httpx.AsyncClient, aio_client: AsyncEntitlementClient, user: str
 ) -> None:
     assert charge_headers(await http.get("/events/final")) == (None, None)
@@ -372,7 +408,7 @@ async def test_the_openapi_document_lists_the_problems_of_gated_endpoints_with_t
 
 
 def test_a_gate_depends_on_what_its_user_says() -> None:
-    """The dependency that tells the event may validate before anything is charged."""
+    """The dependency that returns the event may validate before anything is charged."""
 
     async def valid_event(event: str) -> str:
         raise HTTPException(404, f"no event {event}")

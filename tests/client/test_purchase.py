@@ -84,7 +84,7 @@ async def test_a_retry_under_the_same_key_is_granted_at_no_further_cost(
 
 
 async def test_a_key_whose_tokens_were_given_back_opens_nothing(ask: Asking, user: str) -> None:
-    """Otherwise a failed analysis would be a free one on its retry. A new key pays anew."""
+    """Otherwise a failed analysis would be a free one on its retry. A new key pays again."""
     await ask("top_up", user, 2)
     with pytest.raises(ArithmeticError):
         await ask.gated(fail, user_id=user, feature=FULL, idempotency_key="k")
@@ -124,7 +124,7 @@ async def test_a_charge_that_was_given_back_in_part_still_opens(ask: Asking, use
 
 
 async def test_a_key_is_for_one_event(ask: Asking, user: str) -> None:
-    """With another event it is refused instead of opening that for free."""
+    """With another event it is rejected instead of opening that for free."""
     await ask("top_up", user, 10)
     paid = {"user_id": user, "feature": FULL, "idempotency_key": "k"}
     await ask("require_tokens", **paid, event_id="semifinal")
@@ -148,7 +148,7 @@ async def test_a_refund_that_fails_does_not_hide_why_the_work_failed(
     await ask("top_up", user, 5)
 
     def fail_after_refund(tx: Transaction) -> None:
-        # Part of it is gone already under the very key of the refund: that will be refused.
+        # Part of it is gone already under the very key of the refund: that will be rejected.
         key = f"failed-{tx.transaction_id}"
         with EntitlementClient(service.address) as other:
             other.refund(user, tx.transaction_id, 1, idempotency_key=key)
@@ -219,7 +219,7 @@ async def test_a_refund_survives_a_second_cancellation(
     assert (await aio_client.get_account(user)).balance == 5
 
 
-async def test_a_forgotten_await_is_told(aio_client: AsyncEntitlementClient, user: str) -> None:
+async def test_a_forgotten_await_is_reported(aio_client: AsyncEntitlementClient, user: str) -> None:
     """It would be a gate that nobody pays at."""
     with pytest.warns(RuntimeWarning, match="never awaited, so nothing was charged"):
         _forget(aio_client.require_tokens(user_id=user, feature=FULL))

@@ -104,7 +104,7 @@ async def test_no_reply_is_given_before_the_commit_has_returned() -> None:
     await task
 
 
-async def test_a_full_queue_refuses_more_and_charges_nothing() -> None:
+async def test_a_full_queue_sheds_more_and_charges_nothing() -> None:
     store = GatedStore()
     engine = engine_on(store, max_queued=3)
     tasks = [await begin(engine, store)]
@@ -157,7 +157,7 @@ async def test_a_command_whose_group_has_begun_completes_though_its_caller_has_g
     assert (await store.account("ada")).balance == 1
 
 
-async def test_closing_commits_what_waits_and_refuses_what_comes() -> None:
+async def test_closing_commits_what_waits_and_sheds_what_comes() -> None:
     store = GatedStore()
     engine = engine_on(store)
     tasks = [await begin(engine, store), asyncio.ensure_future(engine.submit([ONE]))]
@@ -172,9 +172,7 @@ async def test_closing_commits_what_waits_and_refuses_what_comes() -> None:
     assert (await store.account("ada")).balance == 2
 
 
-async def test_a_failing_store_is_told_to_everyone_in_the_group_and_the_next_group_is_tried() -> (
-    None
-):
+async def test_a_failing_store_is_reported_to_the_whole_group_and_the_next_group_is_tried() -> None:
     store = FailingStore()
     engine = engine_on(store)
     store.error = StoreUnavailableError("The disk is on fire.")

@@ -144,7 +144,7 @@ def test_an_endpoint_that_raises_leaves_the_balance_as_it_was(
         assert kinds == [TransactionKind.REFUND, TransactionKind.CONSUME, TransactionKind.TOP_UP]
 
 
-def test_a_wrong_event_is_refused_before_any_charge(
+def test_a_wrong_event_is_rejected_before_any_charge(
     example: Example, http: httpx.Client, user: str
 ) -> None:
     """Nothing but the top-up is in the history."""

@@ -232,7 +232,7 @@ def surplus_watches(address: str, bursts: int, size: int) -> Held:
 
 
 async def _first(watch: "grpc.aio.UnaryStreamCall[object, object]") -> str:
-    """What a watch told first, or how it ended."""
+    """What a watch sent first, or how it ended."""
     try:
         async with asyncio.timeout(PATIENCE_S):
             told = await watch.read()

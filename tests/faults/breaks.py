@@ -134,7 +134,7 @@ def _denied_when_exact(change: Patch) -> None:
 
 
 def _key_compared_loosely(change: Patch) -> None:
-    """Another request under a bound key is refused."""
+    """Another request under a bound key is rejected."""
     change(rules, "_difference", lambda *_: None)
 
 
@@ -170,7 +170,7 @@ def _stale_read(change: Patch) -> None:
 
 
 def _refused_yet_charged(change: Patch) -> None:
-    """A request that is refused as OVERLOADED has charged nothing."""
+    """A request that is shed as OVERLOADED has charged nothing."""
     submit = engine.Engine.submit
     tasks = []
 
@@ -203,16 +203,16 @@ def _sync_trusted_after_failure(change: Patch) -> None:
 
 
 def _work_goes_on_after_a_failure(change: Patch) -> None:
-    """Nothing is written behind a sync that failed."""
+    """Nothing is written after a sync that failed."""
     change(connections, "_unless_failed", lambda writer, work: partial(work, writer))
 
 
-def _log_left_behind(change: Patch) -> None:
+def _log_left(change: Patch) -> None:
     """A clean stop leaves one file."""
     change(database.Database, "_checkpoint_and_remove_wal", lambda _: None)
 
 
-def _errors_told_verbatim(change: Patch) -> None:
+def _errors_sent_verbatim(change: Patch) -> None:
     """No text of an exception reaches a caller."""
 
     def verbatim(error: Exception, reference: str) -> CallStatus:
@@ -233,7 +233,7 @@ def _calls_hoarded(change: Patch) -> None:
     change(sqlite.SqliteStore, "commit", hoarding)
 
 
-def _refusals_hoarded(change: Patch) -> None:
+def _rejections_hoarded(change: Patch) -> None:
     """What belongs to a call that failed ends with it."""
     failed = reporter.Reporter.failed
     hoard: list[bytearray] = []
@@ -292,10 +292,10 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "keys-lost-on-restart": _keys_lost_on_restart,
     "sync-trusted-after-failure": _sync_trusted_after_failure,
     "work-goes-on-after-a-failure": _work_goes_on_after_a_failure,
-    "log-left-behind": _log_left_behind,
-    "errors-told-verbatim": _errors_told_verbatim,
+    "log-left": _log_left,
+    "errors-sent-verbatim": _errors_sent_verbatim,
     "calls-hoarded": _calls_hoarded,
-    "refusals-hoarded": _refusals_hoarded,
+    "rejections-hoarded": _rejections_hoarded,
     "lost-reply-taken-for-success": _lost_reply_taken_for_success,
     "lost-reply-taken-for-failure": _lost_reply_taken_for_failure,
 }
@@ -307,9 +307,9 @@ OF_RULES = sorted(
         "synchronous-normal",  # only a power loss shows it
         "sync-trusted-after-failure",  # only a power loss right after a failed sync
         "work-goes-on-after-a-failure",  # likewise
-        "log-left-behind",  # stops.py
-        "errors-told-verbatim",  # hostile.py
-        "refusals-hoarded",  # likewise
+        "log-left",  # stops.py
+        "errors-sent-verbatim",  # hostile.py
+        "rejections-hoarded",  # likewise
         "calls-hoarded",  # soak.py
         "lost-reply-taken-for-success",  # redis_faults.py, postgresql_faults.py
         "lost-reply-taken-for-failure",  # likewise

@@ -1,4 +1,4 @@
-"""A `copy` that is killed at a random point: what is there is a beginning, told as such.
+"""A `copy` that is killed at a random point: what is there is a beginning, and is recognized as one.
 
 The target of a killed copy holds beginnings of the same histories and nothing else; a plain copy
 onto it is refused, so nobody takes it for the ledger; and `--resume` brings all of it.
@@ -55,8 +55,8 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
                 break
     report.note("copies killed", killed, "100")
     report.note("copies that had made a file by then", begun)
-    report.note("of these resumed to the end", begun - len(report.problems))
-    report.note("taken for whole, or not to be finished", len(report.problems), "0")
+    report.note("of these resumed and completed", begun - len(report.problems))
+    report.note("accepted as complete, or impossible to complete", len(report.problems), "0")
     return report
 
 

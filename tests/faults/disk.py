@@ -53,7 +53,7 @@ class Disk:
             self.known(str(path))
 
     def step(self, call: str, path: str, *detail: Any) -> None:
-        """Count an I/O call, and fail if it is told to."""
+        """Count an I/O call, and fail if it is to."""
         self.calls += 1
         name = Path(path).name
         self.trace.append((call, name, *detail))

@@ -2,7 +2,7 @@
 
 A pass has a workload of its own and lets each of its calls fail. Then the disk is well again, or the
 power goes at some call of the recovery. What was acknowledged has to be there; what failed has to have
-been told as STORE_UNAVAILABLE; and everything unsettled has to be settled by asking again.
+been reported as STORE_UNAVAILABLE; and everything unsettled has to be settled by asking again.
 """
 
 import asyncio
@@ -50,8 +50,8 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "") -> Report
                 refused += case.refused
             advance(1)
     report.note("I/O calls that failed in turn", points)
-    report.note("of these with a power loss during recovery", crashes)
-    report.note("requests told STORE_UNAVAILABLE", refused)
+    report.note("of these followed by a power loss during recovery", crashes)
+    report.note("requests answered STORE_UNAVAILABLE", refused)
     report.note("violations", len(report.problems), "0")
     return report
 

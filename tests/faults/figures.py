@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Advance = Callable[[int], None]
-"""Tells a progress display how many more units are done."""
+"""Reports to a progress display how many more units are done."""
 
 
 def silent(_: int) -> None:

@@ -1,6 +1,6 @@
 """Honest callers in a process of their own: they charge while somebody attacks, and count what they see.
 
-`Honest` starts and reads them. The process is told of each new phase by a line on its standard input, and
+`Honest` starts and reads them. The process learns of each new phase by a line on its standard input, and
 at the end of the input it prints what became of the calls of each phase.
 """
 

@@ -44,7 +44,7 @@ PASSES = 7
 """The first fills caches. Of the others, memory after the later three is held against the earlier three."""
 
 GROWTH = 0.10
-"""Share by which it may have grown. Behind a flood of streams the allocator breathes: from one pass to the
+"""Share by which it may have grown. After a flood of streams the allocator breathes: from one pass to the
 next memory goes up or down by as much as 12%, with nothing lost.
 """
 
@@ -160,7 +160,7 @@ class _Run:
             self.codes[error.code().name] += 1
             told = f"{error.details()} {error.trailing_metadata()}"
             if INTERNALS.search(told):
-                self.report.problems.append(f"{error.code().name} told {told[:300]}")
+                self.report.problems.append(f"{error.code().name} sent {told[:300]}")
         else:
             self.codes["OK"] += 1
 

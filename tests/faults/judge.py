@@ -55,7 +55,7 @@ class _Case:
         return self.found
 
     def _answered_writes(self) -> None:
-        """Every acknowledged transaction is in the history, as it was told."""
+        """Every acknowledged transaction is in the history, as it was answered."""
         ids = {line.transaction_id: line for line in self.history}
         for attempt in self.attempts:
             match attempt.answer:
@@ -96,7 +96,7 @@ class _Case:
             if not candidates:
                 self.found.append(f"nobody who was left without an answer asked for {line}")
             else:
-                # The earliest leaves the widest choice to those behind it.
+                # The earliest leaves the widest choice to those after it.
                 earliest = min(candidates, key=lambda attempts: attempts[0].began)
                 self.made_by[line.sequence] = earliest.pop(0)
 

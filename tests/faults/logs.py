@@ -21,7 +21,7 @@ def _is_object(line: str) -> bool:
 
 
 def handshake_failures(metrics_url: str, expected: int) -> int:
-    """How many failed handshakes the metrics tell of, once there are as many as expected or after 10 s."""
+    """How many failed handshakes the metrics count, once there are as many as expected or after 10 s."""
     end = time.monotonic() + _PATIENCE_S
     while (counted := _counted(metrics_url)) < expected and time.monotonic() < end:
         time.sleep(0.05)

@@ -61,7 +61,7 @@ def check(size: int, advance: Advance = silent, *, breaking: str = "", seed: int
             if breaking and report.problems:
                 break
     report.note("migrations killed", stopped, "100")
-    report.note("left half done", len(report.problems), "0")
+    report.note("left incomplete", len(report.problems), "0")
     return report
 
 

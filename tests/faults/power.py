@@ -75,7 +75,7 @@ class _Run:
         self.next_folder = Path()
 
     def new_ledger(self, root: Path) -> Path:
-        """Begin anew, with nothing."""
+        """Begin again, with nothing."""
         self.acknowledged_before += self.record.acknowledged
         self.record = Record()
         self.requests = Requests(self.random, users=5)

@@ -1,4 +1,4 @@
-"""What clients asked and what they were told: the record that the judge looks at."""
+"""What clients asked and what they were answered: the record that the judge looks at."""
 
 import itertools
 from collections.abc import Iterable, Iterator
@@ -57,7 +57,7 @@ class Charged:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """It was refused by a rule. Of a denial the id of the recorded attempt is known, too."""
+    """It was rejected by a rule. Of a denial the id of the recorded attempt is known, too."""
 
     reason: str
     transaction_id: str = ""

@@ -2,7 +2,7 @@
 
 One server has one ledger file, so this is a restart of the one server and not of one among several.
 The clients are this project's own, with their own retries. An application that sees a failure all the
-same asks again with the same key, as it is told to; each of those is counted.
+same asks again with the same key, as the error says; each of those is counted.
 """
 
 import asyncio
@@ -76,18 +76,18 @@ class _Run:
         kept = account.transaction_count - 1
         told = len(self.charged)
         report.note("restarts", restarts, "20")
-        report.note("charges that the application was told of", told)
-        report.note("failures seen by the application", len(seen), "0")
-        slow = f"failures in restarts of over {PATIENCE_S:.0f} s, settled by asking again"
+        report.note("charges that were answered", told)
+        report.note("failures that the application saw", len(seen), "0")
+        slow = f"failures in restarts of over {PATIENCE_S:.0f} s, settled by a retry"
         report.note(slow, len(self.failures) - len(seen))
         report.note("charges made twice or lost", abs(kept - told), "0")
         report.note("longest restart, seconds", max(end - begin for begin, end in self.away))
         report.note("longest call, seconds", self.longest)
         report.problems += seen if self.strict else []
-        report.require(len(set(self.charged)) == told, "one charge was told twice")
+        report.require(len(set(self.charged)) == told, "one charge was answered twice")
         report.require(
             kept == told and account.balance == TOKENS - 2 * kept,
-            f"{told} charges were told and {kept} are in the ledger",
+            f"{told} charges were answered and {kept} are in the ledger",
         )
         return report
 

@@ -1,6 +1,6 @@
 """`make faults`: every check at full length, with a progress display, ending in a table of figures.
 
-`python -m faults.run --help` lists what can be chosen. The exit status tells whether all of it held.
+`python -m faults.run --help` lists what can be chosen. The exit status says whether all of it held.
 """
 
 import json

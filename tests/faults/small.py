@@ -50,7 +50,7 @@ def small_store(
 
 @contextmanager
 def own_syncs_reach(disk: Disk) -> Iterator[None]:
-    """Tell the disk what the product does to it without SQLite, whose file access is all it sees."""
+    """Do to the disk what the product does to it without SQLite, whose file access is all it sees."""
 
     def sync_folder(_: Path) -> None:
         disk.step("sync-folder", "")

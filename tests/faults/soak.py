@@ -1,6 +1,6 @@
 """A soak of charges, a tenth of them given up: memory of the server stays.
 
-What a call leaves behind shows only over many of them. What is not indexed yet comes and goes, up to
+What a call does not free shows only over many of them. What is not indexed yet comes and goes, up to
 32,768 transactions, and caches fill: only a warm-up longer than that, and then some, shows what stays.
 """
 
@@ -46,7 +46,7 @@ def check(
     growth: float = GROWTH,
     missed: float = MISSED,
 ) -> Report:
-    """Make `size` Consume calls, each under a key of its own; one that is refused is a problem."""
+    """Make `size` Consume calls, each under a key of its own; one that is rejected is a problem."""
     with tempfile.TemporaryDirectory() as folder:
         return asyncio.run(_Run(Path(folder), breaking).go(size, advance, growth, missed))
 

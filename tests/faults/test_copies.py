@@ -3,7 +3,7 @@
 from faults.copies import check
 
 
-def test_a_killed_copy_is_a_beginning_and_is_told_as_one() -> None:
+def test_a_killed_copy_is_a_beginning_and_is_recognized_as_one() -> None:
     assert not check(4).problems
 
 

@@ -34,7 +34,7 @@ def test_after_a_failed_sync_a_power_loss_finds_no_log_that_only_memory_has() ->
 
 
 @pytest.mark.parametrize("error", [apsw.FullError, apsw.IOError])
-async def test_callers_are_told_store_unavailable_until_the_disk_is_well(
+async def test_callers_get_store_unavailable_until_the_disk_is_well(
     error: type[apsw.Error], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk = Disk()

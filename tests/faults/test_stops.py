@@ -7,5 +7,5 @@ def test_a_clean_stop_leaves_one_file_that_holds_everything() -> None:
     assert not check(6).problems
 
 
-def test_a_log_that_is_left_behind_is_found() -> None:
-    assert any("it left" in one for one in check(2, breaking="log-left-behind").problems)
+def test_a_log_that_is_left_is_found() -> None:
+    assert any("it left" in one for one in check(2, breaking="log-left").problems)

@@ -136,10 +136,10 @@ async def test_calls_are_measured_under_the_names_of_the_rpc_conventions(
     assert calls("_OTHER", "UNIMPLEMENTED", "UNIMPLEMENTED") == 1
 
 
-async def test_calls_refused_while_the_server_stops_are_no_load(
+async def test_calls_shed_while_the_server_stops_are_no_load(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A call that has begun keeps the server from closing; others are told to go elsewhere."""
+    """A call that has begun keeps the server from closing; others are sent elsewhere."""
     store = GatedStore()
 
     async def open_store(_: str) -> GatedStore:

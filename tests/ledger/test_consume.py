@@ -218,7 +218,7 @@ def test_a_key_belongs_to_one_user() -> None:
         ("kind", TopUp(user_id="ada", amount=2, idempotency_key="k-1")),
     ],
 )
-def test_a_key_used_with_another_request_is_refused_naming_the_first_field_that_differs(
+def test_a_key_used_with_another_request_is_rejected_naming_the_first_field_that_differs(
     field: str, command: Consume | TopUp
 ) -> None:
     ledger = ledger_with(10)

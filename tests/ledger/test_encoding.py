@@ -93,7 +93,7 @@ def test_a_field_that_is_its_default_is_not_stored_however_it_was_made() -> None
 
 
 @pytest.mark.parametrize("value", [Transaction, Account])
-def test_every_default_is_empty_or_zero_for_only_those_are_told_from_what_is_set(
+def test_every_default_is_empty_or_zero_as_only_those_differ_from_what_is_set(
     value: Any,
 ) -> None:
     """A default is recognised as the very object, and Python has each of these just once."""

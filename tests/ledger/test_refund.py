@@ -104,7 +104,7 @@ def test_a_partial_refund_of_a_fully_refunded_charge_exceeds_it(
 
 
 @pytest.mark.parametrize("amount", [6, 10**12])
-def test_a_refund_larger_than_the_charge_is_refused(
+def test_a_refund_larger_than_the_charge_is_rejected(
     ledger: Ledger, charge: Transaction, amount: int
 ) -> None:
     assert isinstance(rejected(ledger.do(refund_of(charge, amount))), RefundExceedsChargeError)
@@ -173,7 +173,7 @@ def test_the_key_is_looked_at_before_the_charge(ledger: Ledger, charge: Transact
     assert isinstance(rejected(ledger.do(unknown)), IdempotencyKeyReusedError)
 
 
-def test_a_refund_of_a_denied_attempt_is_refused(ledger: Ledger) -> None:
+def test_a_refund_of_a_denied_attempt_is_rejected(ledger: Ledger) -> None:
     ledger.record(SetBalance(user_id="ada", balance=0))
     denied = ledger.record(Consume(user_id="ada", feature="full_distribution"))
     error = rejected(ledger.do(refund_of(denied)))
@@ -181,7 +181,7 @@ def test_a_refund_of_a_denied_attempt_is_refused(ledger: Ledger) -> None:
     assert error.metadata == {"transaction_id": denied.transaction_id}
 
 
-def test_a_refund_of_a_free_use_is_refused(ledger: Ledger) -> None:
+def test_a_refund_of_a_free_use_is_rejected(ledger: Ledger) -> None:
     free = ledger.record(Consume(user_id="ada", feature="headline_pick"))
     assert isinstance(rejected(ledger.do(refund_of(free))), NotRefundableError)
 
@@ -219,7 +219,7 @@ def test_an_id_must_match_to_the_last_letter(ledger: Ledger, charge: Transaction
         assert isinstance(error, TransactionNotFoundError), transaction_id
 
 
-def test_a_refund_that_would_pass_the_limit_of_the_balance_is_refused(
+def test_a_refund_that_would_pass_the_limit_of_the_balance_is_rejected(
     ledger: Ledger, charge: Transaction
 ) -> None:
     ledger.record(SetBalance(user_id="ada", balance=MAX_BALANCE - 3))

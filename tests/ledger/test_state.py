@@ -12,7 +12,7 @@ from entitlements_server.ledger.values import Account, Kind, Status, Transaction
 from support.ledger import Ledger, rule_at
 
 
-def test_each_command_of_a_group_is_decided_on_what_those_before_it_left_behind() -> None:
+def test_each_command_of_a_group_is_decided_on_the_result_of_those_before_it() -> None:
     charge = Consume(user_id="ada", feature="full_distribution", idempotency_key="k-1")
     outcomes, entries = decide_group(
         State(),
@@ -47,7 +47,7 @@ def test_a_refund_finds_a_charge_of_its_own_group() -> None:
     assert state.account("ada").balance == 3
 
 
-def test_a_refused_command_changes_nothing_and_those_behind_it_go_on() -> None:
+def test_a_rejected_command_changes_nothing_and_those_after_it_go_on() -> None:
     state = State()
     outcomes, _ = decide_group(
         state,
@@ -123,7 +123,7 @@ def test_a_history_follows_from_any_part_of_it(history: list[Transaction], known
     ],
 )
 @pytest.mark.parametrize("known", [0, 2])
-def test_what_contradicts_the_history_before_it_is_refused_saying_how(
+def test_what_contradicts_the_history_before_it_is_rejected_saying_how(
     history: list[Transaction], place: int, change: dict[str, Any], words: str, known: int
 ) -> None:
     known = min(known, place)

@@ -29,7 +29,7 @@ def test_set_balance_records_the_difference_as_an_adjustment(before: int, after:
     assert ledger.balance() == after
 
 
-def test_a_top_up_that_would_pass_the_limit_is_refused_and_records_nothing() -> None:
+def test_a_top_up_that_would_pass_the_limit_is_rejected_and_records_nothing() -> None:
     ledger = Ledger()
     ledger.record(SetBalance(user_id="ada", balance=MAX_BALANCE - 1))
     error = rejected(ledger.do(TopUp(user_id="ada", amount=2, idempotency_key="k-1")))
@@ -43,7 +43,7 @@ def test_a_top_up_that_would_pass_the_limit_is_refused_and_records_nothing() -> 
     assert ledger.account().transaction_count == 1
 
 
-def test_a_refused_top_up_binds_no_key() -> None:
+def test_a_rejected_top_up_binds_no_key() -> None:
     ledger = Ledger()
     ledger.record(SetBalance(user_id="ada", balance=MAX_BALANCE))
     command = TopUp(user_id="ada", amount=1, idempotency_key="k-1")
@@ -108,7 +108,7 @@ def test_a_retry_returns_the_first_transaction_whatever_happened_since(command: 
         ),
     ],
 )
-def test_a_key_used_with_another_request_is_refused_naming_the_field(
+def test_a_key_used_with_another_request_is_rejected_naming_the_field(
     first: Command, second: Command, field: str
 ) -> None:
     ledger = Ledger()
@@ -137,7 +137,7 @@ def test_the_clock_of_one_user_does_not_hold_back_another() -> None:
     assert ledger.record(TopUp(user_id="bob", amount=1), now_us=5).create_time_us == 5
 
 
-def test_an_account_tells_its_first_and_newest_time_and_its_count() -> None:
+def test_an_account_has_its_first_and_newest_time_and_its_count() -> None:
     ledger = Ledger()
     for step in range(3):
         ledger.record(TopUp(user_id="ada", amount=2), now_us=NOW_US + step)

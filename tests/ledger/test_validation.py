@@ -131,7 +131,7 @@ def test_a_top_up_is_1_to_10_to_the_12(amount: int) -> None:
 
 
 @pytest.mark.parametrize("amount", [0, -1, MAX_AMOUNT + 1, 2**63 - 1, -(2**63)])
-def test_a_top_up_out_of_range_is_refused_saying_the_range(amount: int) -> None:
+def test_a_top_up_out_of_range_is_rejected_saying_the_range(amount: int) -> None:
     with pytest.raises(InvalidFieldError, match=f"must be 1 to {10**12} tokens, not {amount}"):
         TopUp(user_id="ada", amount=amount)
 

@@ -3,12 +3,12 @@
 import json
 import re
 import subprocess
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from datetime import datetime
 from hashlib import sha256
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import apsw
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.fold import account_after
 from entitlements_server.ledger.values import Account, Kind, Status, Transaction
+from entitlements_server.maintenance import checkpoint as checkpoint_module
 from entitlements_server.maintenance import heads as heads_module
 from entitlements_server.maintenance.checkpoint import (
     Checkpoint,
@@ -378,3 +379,55 @@ def shell(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
         timeout=60,
         check=False,
     )
+
+
+async def test_a_checkpoint_that_cannot_be_written_leaves_neither_file(
+    store: MemoryStore, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: the side file without its header would keep the next try from its name."""
+    real = checkpoint_module._new_file
+
+    def new_file(path: Path) -> AbstractContextManager[BinaryIO]:
+        if path == file:
+            raise OSError(28, "No space left on device")
+        return real(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint_module, "_new_file", new_file)
+        with pytest.raises(CheckpointError, match="No space left"):
+            await taken(store, file)
+    assert list(file.parent.iterdir()) == []
+    assert (await taken(store, file)).header is not None
+
+
+@pytest.mark.parametrize("name", ["no/folder", "x" * 253])
+async def test_a_place_that_cannot_be_written_is_refused_before_the_ledger_is_read(
+    file: Path, name: str
+) -> None:
+    with pytest.raises(CheckpointError):
+        await take(Unread(), file.parent / name)
+
+
+class Unread(MemoryStore):
+    """A ledger that nobody may read."""
+
+    async def identity(self) -> LedgerIdentity:
+        raise AssertionError
+
+
+async def test_a_header_whose_totals_were_changed_is_refused(
+    store: MemoryStore, file: Path
+) -> None:
+    """Its number of transactions is what people read."""
+    await taken(store, file)
+    header = json.loads(file.read_text())
+    file.write_text(json.dumps(header | {"transactions": header["transactions"] + 1}))
+    with pytest.raises(CheckpointError, match="was changed"), Checkpoint.open(file):
+        pass
+
+
+@pytest.mark.slow
+def test_a_checkpoint_does_not_go_to_standard_output(tmp_path: Path) -> None:
+    refused = run("checkpoint", "-", "--store", f"sqlite://{tmp_path}/ledger.sqlite")
+    assert refused.returncode == 1
+    assert "name a file, not standard output" in refused.stderr

@@ -1,9 +1,14 @@
 """`restore`: a verified backup in the place of a ledger, and nothing by halves."""
 
 import itertools
+import os
+import signal
 import sqlite3
 import stat
+import subprocess
+from contextlib import closing
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -11,13 +16,17 @@ from entitlements_server.ledger.commands import TopUp
 from entitlements_server.maintenance.restore import DamagedBackupError, restore
 from entitlements_server.stores.interface import (
     BackupError,
+    LedgerIdentity,
     StoreConfigurationError,
     StoreInUseError,
 )
-from entitlements_server.stores.sqlite import SqliteStore, backup
+from entitlements_server.stores.sqlite import SqliteStore, backup, restore_mark
 from entitlements_server.stores.sqlite.backup import LedgerFile
-from support.ledger import CHARGE, NOW_US, commit, record, recorded
+from entitlements_server.stores.sqlite.lock import FileLock
+from support.ledger import CHARGE, NOW_US, commit, record, recorded, rule_at
+from support.programs import command
 from support.server_process import run
+from support.waiting import until
 
 ONE = TopUp(user_id="ada", amount=1)
 
@@ -148,8 +157,10 @@ async def test_what_is_no_backup_is_refused(path: Path, copy: Path, content: byt
     copy.write_bytes(content)
     with pytest.raises(BackupError):
         await restore(url(path), copy)
-    with pytest.raises(BackupError, match="There is no ledger"):
+    with pytest.raises(BackupError, match="is not there"):
         await restore(url(path), copy.with_name("nowhere"))
+    with pytest.raises(BackupError, match="is no file"):
+        await restore(url(path), path.parent)
     with pytest.raises(StoreConfigurationError, match="is the ledger itself"):
         await restore(url(path), path)
     with pytest.raises(StoreConfigurationError, match="no SQLite file"):
@@ -177,25 +188,26 @@ def lose_power(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     left = itertools.count(1 - step)
     put = LedgerFile.put_in_place
 
-    def stop_at(name: str) -> None:
-        real = getattr(backup, name)
+    def stop_at(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
 
         def call(*arguments: object) -> object:
             if next(left) == 0:
                 raise PowerLossError
             return real(*arguments)
 
-        monkeypatch.setattr(backup, name, call)
+        monkeypatch.setattr(module, name, call)
 
     def put_in_place(self: LedgerFile, file: Path) -> Path | None:
-        for name in ("_mark", "_move", "sync_folder"):
-            stop_at(name)
+        stop_at(restore_mark, "sync_folder")
+        stop_at(backup, "_move")
+        stop_at(backup, "sync_folder")
         return put(self, file)
 
     monkeypatch.setattr(LedgerFile, "put_in_place", put_in_place)
 
 
-@pytest.mark.parametrize("step", range(1, 9))
+@pytest.mark.parametrize("step", range(1, 8))
 async def test_a_restore_that_is_interrupted_anywhere_is_finished_by_the_next_one(
     path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
@@ -209,7 +221,7 @@ async def test_a_restore_that_is_interrupted_anywhere_is_finished_by_the_next_on
     with pytest.raises(PowerLossError):
         await restore(url(path), copy)
     monkeypatch.undo()
-    if 2 <= step <= 7:
+    if step < 7:
         with pytest.raises(StoreConfigurationError, match="run `restore` again"):
             await SqliteStore.open(path)
     await restore(url(path), copy)
@@ -227,6 +239,132 @@ async def test_a_restore_that_is_interrupted_anywhere_is_finished_by_the_next_on
     await store.close()
 
 
+async def test_a_second_restore_waits_its_turn_and_takes_nothing_from_the_first(
+    path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its mark, nor the ledger that it puts in place; no server starts in between either."""
+    moved = backup._move
+    seen: list[str] = []
+
+    def move(old: Path, new: Path) -> bool:
+        done = moved(old, new)
+        monkeypatch.setattr(backup, "_move", moved)
+        for begin in (
+            lambda: LedgerFile(path).put_in_place(copy.with_name("second")),
+            lambda: FileLock(path),
+        ):
+            with pytest.raises(StoreInUseError, match="is being restored by process") as caught:
+                begin()
+            seen.append(str(caught.value))
+        return done
+
+    copy.with_name("second").write_bytes(copy.read_bytes())
+    monkeypatch.setattr(backup, "_move", move)
+    restored = await restore(url(path), copy)
+    assert len(seen) == 2
+    assert restored.replaced is not None
+    assert names(path) == ["ledger.sqlite", restored.replaced.name]
+    assert copy.with_name("second").exists()
+
+
+async def test_a_restore_whose_mark_cannot_be_written_leaves_the_ledger_usable(
+    path: Path, copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk: nothing was moved, so the server may start."""
+
+    def full(*_: object) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(BackupError, match="No space left"):
+            await restore(url(path), copy)
+    assert names(path) == ["ledger.sqlite"]
+    store = await SqliteStore.open(path)
+    assert (await store.account("ada")).balance == 8
+    await store.close()
+
+
+async def test_a_backup_of_another_ledger_is_refused_unless_that_is_wanted(
+    path: Path, copy: Path
+) -> None:
+    store = await SqliteStore.open(path)
+    await store.adopt(LedgerIdentity("f" * 32, 5))
+    await store.close()
+    with pytest.raises(StoreConfigurationError, match="add --other"):
+        await restore(url(path), copy)
+    assert names(path) == ["ledger.sqlite"]
+    restored = await restore(url(path), copy, other=True)
+    assert restored.identity.id != "f" * 32
+
+
+async def test_a_ledger_and_a_backup_without_an_identity(path: Path, copy: Path) -> None:
+    """Such a ledger can be replaced. Such a backup is damaged."""
+    for file in (path, copy):
+        with closing(sqlite3.connect(file)) as connection, connection:
+            connection.execute("DELETE FROM identity")
+    with pytest.raises(DamagedBackupError) as caught:
+        await restore(url(path), copy)
+    assert "no identity" in str(caught.value.findings[0])
+    with closing(sqlite3.connect(copy)) as connection, connection:
+        connection.execute("INSERT INTO identity VALUES (1, ?, 1)", ("a" * 32,))
+    assert (await restore(url(path), copy)).identity.id == "a" * 32
+
+
+async def test_a_truncated_backup_is_damaged(path: Path, copy: Path) -> None:
+    content = copy.read_bytes()
+    copy.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DamagedBackupError) as caught:
+        await restore(url(path), copy)
+    assert str(copy) in str(caught.value.findings[0])
+    assert ".restore-" not in str(caught.value.findings[0])
+    assert names(path) == ["ledger.sqlite"]
+
+
+async def test_a_backup_is_restored_over_an_empty_file_beside_a_log(path: Path, copy: Path) -> None:
+    store = await SqliteStore.open(path)
+    await record(store, TopUp(user_id="bob", amount=7))
+    await store._connections.close(checkpoint=False)
+    path.write_bytes(b"")
+    await restore(url(path), copy)
+    store = await SqliteStore.open(path)
+    assert (await store.account("ada")).balance == 10
+    await store.close()
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "\udcff.sqlite"])
+async def test_a_name_that_cannot_be_is_refused_with_a_sentence(
+    path: Path, copy: Path, name: str
+) -> None:
+    with pytest.raises((BackupError, StoreConfigurationError)):
+        await restore(url(path), copy.with_name(name))
+    with pytest.raises((BackupError, StoreConfigurationError)):
+        LedgerFile(path).backup(copy.with_name(name))
+    assert names(path) == ["ledger.sqlite"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+async def test_a_restore_that_gets_a_signal_removes_its_copy(
+    path: Path, copy: Path, number: int
+) -> None:
+    store = await SqliteStore.open(path)
+    for start in range(0, 20_000, 1000):
+        users = [TopUp(user_id=f"user-{one}", amount=1) for one in range(start, start + 1000)]
+        await store.commit(users, rule_at(NOW_US))
+    await store.close()
+    LedgerFile(path).backup(copy, replace=True)
+    program = [command("entitlements-server"), "restore", str(copy), "--store", url(path)]
+    process = subprocess.Popen(  # noqa: ASYNC220  # it begins at once
+        program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    await until(lambda: bool(list(path.parent.glob(".restore-*/*-wal"))))
+    process.send_signal(number)
+    assert process.wait(60) != 0
+    assert names(path) == ["ledger.sqlite"]
+
+
 @pytest.mark.slow
 async def test_the_command_says_what_is_lost_and_where_the_old_ledger_is(
     path: Path, copy: Path
@@ -237,7 +375,7 @@ async def test_the_command_says_what_is_lost_and_where_the_old_ledger_is(
     assert "generation 2" in done.stdout
     assert "Its newest transaction is of 2026-09-21T14:13:20Z." in done.stdout
     assert "keys used since then are free again" in done.stdout
-    assert f"The ledger that was there is {path}.replaced-" in done.stdout
+    assert f"What was there is {path}.replaced-" in done.stdout
     with sqlite3.connect(copy) as connection:
         connection.execute("DELETE FROM transactions")
     connection.close()

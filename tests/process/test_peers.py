@@ -207,7 +207,7 @@ def test_nginx_in_front(nginx: str) -> None:
 
 
 def ping(connection: Http2Connection, count: int, every_s: float) -> bool:
-    """Send pings and wait for the answer to each; whether the server told us off meanwhile."""
+    """Send pings and wait for the answer to each; whether the server closed the connection meanwhile."""
     for number in range(count):
         mine = Frame(PING, 0, number.to_bytes(8, "big"))
         connection.send(mine)
@@ -226,7 +226,7 @@ def test_an_idle_caller_may_ping_every_second(server: ServerProcess) -> None:
         assert not ping(connection, 5, PINGS_EVERY_S)
 
 
-def test_who_pings_without_a_pause_is_told_off(server: ServerProcess) -> None:
+def test_a_client_that_pings_without_a_pause_gets_too_many_pings(server: ServerProcess) -> None:
     with Http2Connection.to(server.address) as connection:
         assert ping(connection, 20, 0)
 

@@ -40,7 +40,7 @@ async def test_a_key_sent_to_two_servers_is_one_charge(
 
 
 async def test_a_redis_that_is_killed_under_load_loses_and_doubles_nothing() -> None:
-    """Whatever was acknowledged before a SIGKILL is there behind it, and nothing is there twice."""
+    """Whatever was acknowledged before a SIGKILL is there after it, and nothing is there twice."""
     with RedisServer() as redis:
         verdict = await kill_and_count(redis, redis.url, kills=3)
     assert (verdict.lost, verdict.doubled) == (0, 0)

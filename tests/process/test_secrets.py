@@ -1,4 +1,4 @@
-"""What is told and logged: enough to find things out, and never a secret."""
+"""What is answered and logged: enough to find things out, and never a secret."""
 
 import asyncio
 import json

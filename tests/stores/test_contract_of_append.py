@@ -65,7 +65,7 @@ async def test_append_of_nothing_does_nothing(store: Store) -> None:
         {"refunded_transaction_id": "1-abc"},
     ],
 )
-async def test_append_of_what_is_not_next_is_refused_and_stores_nothing(
+async def test_append_of_what_is_not_next_is_rejected_and_stores_nothing(
     store: Store, change: dict[str, int]
 ) -> None:
     [*_, third] = await record(

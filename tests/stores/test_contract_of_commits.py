@@ -47,7 +47,7 @@ async def test_a_commit_of_nothing_does_nothing(store: Store) -> None:
     assert await all_accounts(store) == []
 
 
-async def test_every_commit_is_decided_on_what_all_earlier_ones_left_behind(store: Store) -> None:
+async def test_every_commit_is_decided_on_the_result_of_all_earlier_ones(store: Store) -> None:
     await record(store, SetBalance(user_id="ada", balance=5))
     [charge] = await record(store, CHARGE)
     assert charge.balance_before == 5

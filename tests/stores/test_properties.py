@@ -161,7 +161,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
         outcomes = [group[0] for group in self.runner.run(together())]
         # They were decided in the order of their sequences. What was replayed would still be now;
-        # what was refused may have been so before another command bound its key.
+        # what was rejected may have been so before another command bound its key.
         pairs = sorted(zip(commands, outcomes, strict=True), key=lambda pair: place_of(pair[1]))
         for command, outcome in pairs:
             if not isinstance(outcome, Rejected):

@@ -1,4 +1,4 @@
-"""Both clients behind one way to ask, so that one test body holds for both."""
+"""Both clients by one way to ask, so that one test body holds for both."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""A transport by itself: what takes its calls does what their paths say, and notes what it is told."""
+"""A transport by itself: what takes its calls does what their paths say, and notes what it gets."""
 
 import asyncio
 from collections.abc import AsyncIterator

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 
 class Proxy:
-    """Passes bytes on until told otherwise.
+    """Passes bytes on until a test says otherwise.
 
     Attributes:
         port: Where it listens.

@@ -1,7 +1,7 @@
 """HTTP/2 as a stranger speaks it: each frame as the test wants it, right or wrong.
 
 A connection does by itself only what keeps it alive: it acknowledges the server's SETTINGS and PING.
-It grants no window, honours no limit and closes nothing unless it is told to.
+It grants no window, honours no limit and closes nothing unless a test says so.
 """
 
 import select

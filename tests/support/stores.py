@@ -1,4 +1,4 @@
-"""A store that does what a test tells it to."""
+"""A store that does what a test wants."""
 
 import asyncio
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ class GatedStore(MemoryStore):
 
 
 class FailingStore(MemoryStore):
-    """Fails as it was told to, as long as `error` is set."""
+    """Fails as the test says, as long as `error` is set."""
 
     error: Exception | None = None
 

@@ -99,7 +99,7 @@ async def _code(call: "asyncio.Future[object]") -> str:
 
 @dataclass
 class Tally:
-    """What clients were told.
+    """What clients were answered.
 
     Attributes:
         acknowledged: The transaction of each key whose charge was acknowledged, in order.
@@ -118,7 +118,7 @@ class Verdict:
 
     Attributes:
         kills: How often.
-        acknowledged: Charges that clients were told of.
+        acknowledged: Charges that were acknowledged to clients.
         lost: How many of those the ledger does not have.
         doubled: How many keys were charged more than once.
         unavailable: How many calls were answered with UNAVAILABLE in the meantime.
@@ -182,7 +182,7 @@ async def kill_and_count(
         servers: Server processes on it.
         clients: Clients that charge all the time.
         while_down: Is called between kill and start, to do to its files what a crash would.
-        progress: Is told of each kill.
+        progress: Is called after each kill.
     """
     tally, stop = Tally(), asyncio.Event()
     losses: list[int] = []

@@ -10,7 +10,7 @@ class Wire:
     """A TCP connection in between, whose replies can be held back.
 
     Attributes:
-        refuse: So many new connections are closed at once, as if nobody were there.
+        refuse: Number of new connections that are closed at once, as if nobody were there.
     """
 
     def __init__(self, address: str) -> None:

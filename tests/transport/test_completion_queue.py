@@ -56,7 +56,7 @@ async def test_a_request_that_does_not_come_is_given_up_beside_steady_traffic() 
 async def test_a_call_whose_request_comes_as_the_server_stops_is_served_or_ended_never_both() -> (
     None
 ):
-    """Who was told that nothing was done must be able to rely on it."""
+    """A caller whose answer says that nothing was done must be able to rely on it."""
     for _ in range(5):
         async with (
             echoing(KIND) as (server, echo),
@@ -106,7 +106,7 @@ async def test_a_call_that_ends_without_its_request_is_answered() -> None:
         assert echo.sessions[0].events[0] == "half-closed"
 
 
-async def test_a_request_that_is_too_large_ends_and_leaves_nothing_behind() -> None:
+async def test_a_request_that_is_too_large_ends_and_leaves_nothing() -> None:
     async with (
         echoing(KIND) as (server, echo),
         grpc.aio.insecure_channel(server.address) as channel,

@@ -100,7 +100,7 @@ def received(echo: Echo) -> int:
     return sum("received" in one.events for one in echo.sessions)
 
 
-async def test_a_call_that_is_given_up_is_told_to_be_over(transport: str) -> None:
+async def test_a_call_that_is_given_up_is_reported_as_over(transport: str) -> None:
     async with (
         echoing(transport) as (server, echo),
         grpc.aio.insecure_channel(server.address) as channel,

@@ -1,4 +1,4 @@
-"""The limits of the transport: what is too large or too much is refused, and the server lives."""
+"""The limits of the transport: what is too large or too much is rejected, and the server lives."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from entitlements_server.transport.options import MAX_METADATA_BYTES, MAX_REQUES
 from support.rpc import Api, raw
 
 
-async def test_the_largest_batch_fits_and_a_larger_request_is_refused() -> None:
+async def test_the_largest_batch_fits_and_a_larger_request_is_rejected() -> None:
     async with (
         running(Settings(listen="127.0.0.1:0")) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -29,7 +29,7 @@ async def test_the_largest_batch_fits_and_a_larger_request_is_refused() -> None:
         assert await api.balance("ada") == 0
 
 
-async def test_more_metadata_than_allowed_is_refused() -> None:
+async def test_more_metadata_than_allowed_is_rejected() -> None:
     async with (
         running(Settings(listen="127.0.0.1:0")) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -42,7 +42,7 @@ async def test_more_metadata_than_allowed_is_refused() -> None:
         assert await stub.ListFeatures(request).code() is grpc.StatusCode.OK
 
 
-async def test_streams_beyond_the_limit_of_a_connection_wait_or_are_refused_unread() -> None:
+async def test_streams_beyond_the_limit_of_a_connection_wait_or_are_reset_unread() -> None:
     settings = Settings(listen="127.0.0.1:0", max_streams=2)
     async with (
         running(settings) as server,

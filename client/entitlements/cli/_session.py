@@ -33,6 +33,11 @@ class Options:
     client_key: Path | None
     deadline_s: float
 
+    @property
+    def uses_tls(self) -> bool:
+        """Whether the connection uses TLS: one of its files implies it."""
+        return self.tls or any((self.root_certificates, self.client_certificate, self.client_key))
+
     def client(self) -> EntitlementClient:
         """Build the client.
 
@@ -40,9 +45,8 @@ class Options:
             ValueError: An option is not valid.
             OSError: A certificate file cannot be read.
         """
-        given = (self.root_certificates, self.client_certificate, self.client_key)
         tls = None
-        if self.tls or any(given):
+        if self.uses_tls:
             tls = Tls(
                 root_certificates=self.root_certificates,
                 client_certificate=self.client_certificate,
@@ -73,16 +77,18 @@ def session(context: typer.Context, *, as_json: bool) -> Iterator[EntitlementCli
         _show.error(denied, str(denied), as_json=as_json)
         raise typer.Exit(DENIED) from None
     except EntitlementError as error:
-        _show.error(error, _sentence(error, options.address), as_json=as_json)
+        _show.error(error, _sentence(error, options), as_json=as_json)
         raise typer.Exit(FAILED) from None
 
 
-def _sentence(error: EntitlementError, address: str) -> str:
+def _sentence(error: EntitlementError, options: Options) -> str:
     message = str(error)
     if isinstance(error, InvalidRequestError) and error.field and error.field not in message:
         message = f"{error.field}: {message}"
     if isinstance(error, ServiceError):
-        message = f"{message} The address is {address}."
+        # A server with TLS and a client without it, or the reverse, only see a connection that ends.
+        how = "with TLS" if options.uses_tls else "without TLS"
+        message = f"{message} The address is {options.address}, {how}."
         if error.idempotency_key:
             # It is not known whether it took effect. With this key it cannot take effect twice.
             message = f"{message} To retry safely: --idempotency-key {error.idempotency_key}"

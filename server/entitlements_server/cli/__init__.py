@@ -9,6 +9,7 @@
 | `token.py` | make tokens for callers |
 | `maintenance.py`, `copy.py` | verify, export, back up, copy a ledger |
 | `restore.py` | put a backup in place |
+| `interruption.py` | end a command on a signal, without leaving files |
 | `options.py` | settings as options |
 """
 

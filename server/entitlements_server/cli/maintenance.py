@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
+from entitlements_server.cli.interruption import ends_as_on_interrupt
 from entitlements_server.cli.options import with_settings
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.sources import Configuration
@@ -36,6 +37,7 @@ from entitlements_server.stores.interface import (
     DamagedRecordError,
     LedgerIdentity,
     Progress,
+    Store,
     StoreUnavailableError,
 )
 from entitlements_server.stores.urls import masked
@@ -76,7 +78,7 @@ def backup(
             f"The store {masked(url)} is no SQLite file: Redis has backups of its own, and a"
             " ledger in memory is gone with its server."
         )
-    with progress_bar("Copying", "pages") as progress:
+    with progress_bar("Copying", "pages") as progress, ends_as_on_interrupt():
         size = ledger.backup(file, replace=replace, progress=progress)
     typer.echo(f"Copied {ledger.path} to {file}: {size} bytes, on disk.")
 
@@ -95,7 +97,7 @@ def verify(
     with Checkpoint.open(against) if against else nullcontext() as earlier:
 
         async def work(snapshot: Snapshot, progress: Progress) -> tuple[Report, LedgerIdentity]:
-            identity = await snapshot.store.identity()
+            identity = await _identity_of(snapshot.store)
             witness = earlier.comparison(identity) if earlier else NO_WITNESS
             now_us = time.time_ns() // 1000
             return await report(snapshot.store, progress, witness, now_us=now_us), identity
@@ -125,6 +127,8 @@ def checkpoint(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check every account, and write FILE and FILE.heads: what the ledger contains, to be signed."""
+    if _is_standard_output(file):
+        raise ConfigurationError("A checkpoint is two files: name a file, not standard output.")
     with Checkpoint.open(previous) if previous else nullcontext() as earlier:
 
         async def work(snapshot: Snapshot, progress: Progress) -> Taken:
@@ -238,6 +242,14 @@ def _is_standard_output(file: Path) -> bool:
     return str(file) == "-"
 
 
+async def _identity_of(store: Store) -> LedgerIdentity:
+    """Return the identity of a ledger, or one that no ledger has: verify then reports it."""
+    try:
+        return await store.identity()
+    except DamagedRecordError:
+        return LedgerIdentity("", 0)
+
+
 def _show(found: Report) -> None:
     """Print what verify found."""
     for findings, prefix in ((found.findings, ""), (found.warnings, "Warning: ")):
@@ -297,7 +309,8 @@ def _run(
                 return await work(snapshot, progress)
 
     try:
-        return asyncio.run(run())
+        with ends_as_on_interrupt():
+            return asyncio.run(run())
     except (DamagedRecordError, ForeignFormatError) as error:
         raise ConfigurationError(
             f"A record cannot be read, so nothing complete can be said of the ledger ({error}): run verify,"

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from entitlements_server.cli.interruption import ends_as_on_interrupt
 from entitlements_server.cli.maintenance import DOES_NOT_HOLD, progress_bar
 from entitlements_server.cli.options import with_settings
 from entitlements_server.config.sources import Configuration
@@ -26,6 +27,10 @@ def add_to(app: typer.Typer) -> None:
 def restore(
     configuration: Configuration,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")],
+    *,
+    other: Annotated[
+        bool, typer.Option("--other", help="Replace a ledger that the backup is not of.")
+    ] = False,
 ) -> None:
     """Put the backup FILE in the place of a SQLite ledger. Stop its server first.
 
@@ -33,8 +38,8 @@ def restore(
     """
     url = configuration.settings.store
     try:
-        with progress_bar("Checking", "transactions") as progress:
-            restored = asyncio.run(restore_ledger(url, file, progress))
+        with progress_bar("Checking", "transactions") as progress, ends_as_on_interrupt():
+            restored = asyncio.run(restore_ledger(url, file, progress, other=other))
     except DamagedBackupError as error:
         for finding in error.findings:
             typer.echo(str(finding))
@@ -51,7 +56,8 @@ def restore(
     ]
     if restored.replaced is not None:
         lines.append(
-            f"The ledger that was there is {restored.replaced} now. Delete it when you can."
+            f"What was there is {restored.replaced} now, with its write-ahead log if it has one. Delete"
+            " it only when nothing in it is needed."
         )
     typer.echo("\n".join(lines))
 

@@ -126,10 +126,13 @@ def _heads(file: Path, header: Header) -> Heads:
         raise CheckpointError(f"{file} cannot be read: {error.strerror}.") from error
     except ValueError as error:
         raise CheckpointError(f"{file} is not the side file of a checkpoint: {error}.") from error
-    if len(heads) != header.accounts or heads.root().hex() != header.root:
+    lengths = sum(one.length for one in heads)
+    totals = (len(heads), lengths, heads.root().hex())
+    if totals != (header.accounts, header.transactions, header.root):
         heads.close()
         raise CheckpointError(
-            f"{file} is not the side file of that checkpoint: it was changed, or belongs to another."
+            f"{file} is not the side file of that checkpoint: one of them was changed, or it belongs to"
+            " another."
         )
     return heads
 
@@ -172,9 +175,7 @@ async def take(
     Raises:
         CheckpointError: A file exists or cannot be written.
     """
-    for one in (file, heads_file(file)):
-        if one.exists():
-            raise CheckpointError(f"{one} already exists: choose another name.")
+    _require_free(file)
     create_time = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
     identity = await store.identity()
     comparison = previous.comparison(identity) if previous else NO_WITNESS
@@ -197,12 +198,28 @@ async def take(
                 previous=previous.digest if previous else "",
             )
             text = msgspec.json.format(msgspec.json.encode(header), indent=2) + b"\n"
-            # The header last: it is what makes the files a checkpoint.
-            with _new_file(file) as opened:
-                opened.write(text)
+            try:
+                # The header last: it is what makes the files a checkpoint.
+                with _new_file(file) as opened:
+                    opened.write(text)
+            except BaseException:
+                heads_file(file).unlink(missing_ok=True)
+                raise
     except OSError as error:
         raise CheckpointError(f"{file} cannot be written: {error.strerror}.") from error
     return Taken(found, header, sha256(text).hexdigest())
+
+
+def _require_free(file: Path) -> None:
+    """Check that a checkpoint can be written, before the ledger is read."""
+    try:
+        for one in (file, heads_file(file)):
+            if one.exists() or one.is_symlink():
+                raise CheckpointError(f"{one} already exists: choose another name.")
+        if not file.parent.is_dir():
+            raise CheckpointError(f"There is no folder {file.parent}: make it first.")
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be written: {error}.") from error
 
 
 class _Recording(Witness):

@@ -12,6 +12,8 @@ from entitlements_server.maintenance.verify import verify
 from entitlements_server.stores.factory import ledger_backup, open_store
 from entitlements_server.stores.interface import (
     BackupError,
+    DamagedLedgerError,
+    DamagedRecordError,
     Finding,
     LedgerIdentity,
     Progress,
@@ -60,7 +62,9 @@ class Restored:
     replaced: Path | None
 
 
-async def restore(url: str, backup: Path, progress: Progress = silent) -> Restored:
+async def restore(
+    url: str, backup: Path, progress: Progress = silent, *, other: bool = False
+) -> Restored:
     """Check a backup, and put a copy of it in the place of a ledger.
 
     The ledger gets a new generation, so that cursors and checkpoints from before can tell that it is not
@@ -70,24 +74,44 @@ async def restore(url: str, backup: Path, progress: Progress = silent) -> Restor
         url: The URL of the ledger's store.
         backup: The backup.
         progress: Reports transactions.
+        other: Also replace a ledger that the backup is not of.
 
     Raises:
-        DamagedBackupError: `verify` has found something. Nothing was changed.
+        DamagedBackupError: It cannot be opened, or `verify` has found something. Nothing was changed.
         BackupError: The backup cannot be read, or the ledger cannot be replaced.
-        StoreInUseError: A server is using the ledger.
-        StoreConfigurationError: The store is none that has backups, or cannot be used.
+        StoreInUseError: A server is using the ledger, or another restore runs.
+        StoreConfigurationError: The store is none that has backups, or cannot be used; or the backup is
+            of another ledger.
     """
+    try:
+        return await _restore(url, backup, progress, other=other)
+    except OSError as error:
+        raise BackupError(
+            f"Nothing was restored from {backup}, and nothing changed: {error}."
+        ) from error
+    except StoreUnavailableError as error:
+        cause = error.__cause__ or error
+        raise BackupError(
+            f"The copy of {backup} could not be read or written ({cause}). Nothing was changed."
+        ) from error
+
+
+async def _restore(url: str, backup: Path, progress: Progress, *, other: bool) -> Restored:
     ledger, source = _files(url, backup)
     folder = ledger.path.resolve().parent
     old = await _identity_of(ledger)
     # In the same folder, so that it can be moved into place whole.
     with tempfile.TemporaryDirectory(prefix=".restore-", dir=folder) as scratch:
         copy = Path(scratch) / ledger.path.name
-        source.backup(copy)
         try:
+            source.backup(copy)
             store = await open_store(ledger.url_of(copy))
+        except DamagedLedgerError as error:
+            what = str(error).replace(str(copy), str(backup))
+            raise DamagedBackupError(backup, [Finding("", "", what)]) from error
         except StoreConfigurationError as error:
-            raise BackupError(f"The backup {backup} cannot be used. {error}") from error
+            what = str(error).replace(str(copy), str(backup))
+            raise BackupError(f"The backup {backup} cannot be used. {what}") from error
         try:
             findings = []
             async for finding in verify(store, progress):
@@ -104,6 +128,12 @@ async def restore(url: str, backup: Path, progress: Progress = silent) -> Restor
                 transactions += sum(one.transaction_count for one in page.accounts)
                 newest_us = max([newest_us, *(one.update_time_us for one in page.accounts)])
             identity = await store.identity()
+            if old is not None and old.id != identity.id and not other:
+                raise StoreConfigurationError(
+                    f"{backup} is a backup of ledger {identity.id}, and {ledger.path} is ledger {old.id}."
+                    " Nothing was changed. Name the right store or backup, or add --other to replace the"
+                    " ledger."
+                )
             identity = _following(identity, old)
             await store.adopt(identity)
         finally:
@@ -120,7 +150,10 @@ def _files(url: str, backup: Path) -> tuple[SupportsBackup, SupportsBackup]:
             "The store is no SQLite file: Redis restores its own backups, and a ledger in memory has"
             " none."
         )
-    if ledger.path.exists() and backup.exists() and ledger.path.samefile(backup):
+    if not backup.is_file():
+        what = "is no file" if backup.exists() else "is not there"
+        raise BackupError(f"The backup {backup} {what}. Nothing was changed.")
+    if ledger.path.exists() and ledger.path.samefile(backup):
         raise StoreConfigurationError(f"{backup} is the ledger itself: name a backup of it.")
     folder = ledger.path.resolve().parent
     if not folder.is_dir():
@@ -150,7 +183,7 @@ async def _identity_of(ledger: SupportsBackup) -> LedgerIdentity | None:
         return None
     try:
         return await store.identity()
-    except StoreUnavailableError:
+    except (StoreUnavailableError, DamagedRecordError):
         return None
     finally:
         await store.close()

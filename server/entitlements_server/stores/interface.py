@@ -85,6 +85,10 @@ class StoreInUseError(StoreConfigurationError):
     """Another process is using the store."""
 
 
+class DamagedLedgerError(StoreConfigurationError):
+    """The ledger, or a backup of it, is damaged so that it cannot be opened, or it is no ledger."""
+
+
 class BackupError(ConfigurationError):
     """The backup failed; the message says why. Nothing is left under its name."""
 
@@ -164,7 +168,15 @@ class Finding:
         subject = f"user '{self.user_id}'" if self.user_id else "the ledger"
         if self.transaction_id:
             subject += f", transaction {self.transaction_id}"
-        return f"{subject}: {self.what}"
+        # A damaged or forged record may have names that move the cursor of a terminal.
+        return _visible(f"{subject}: {self.what}")
+
+
+def _visible(text: str) -> str:
+    """Return a text with escapes in place of what cannot be printed."""
+    return "".join(
+        one if one.isprintable() else one.encode("unicode_escape").decode() for one in text
+    )
 
 
 class Progress(Protocol):

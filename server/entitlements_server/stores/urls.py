@@ -1,5 +1,6 @@
 """Store URLs: what they name, and hiding the passwords in them."""
 
+import os
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -33,12 +34,28 @@ def sqlite_file(url: str) -> Path | None:
     parts = urlsplit(url)
     if parts.scheme != "sqlite":
         return None
-    path = Path(unquote(parts.path))
+    path = Path(unquote(parts.path, errors="surrogateescape"))
     if parts.netloc or not path.is_absolute() or path.name == "" or parts.query:
         raise StoreConfigurationError(
             f"The store '{masked(url)}' names no file: write sqlite:// and the absolute path of the"
             " ledger file, for example sqlite:///var/lib/entitlements/ledger.sqlite."
         )
+    return require_utf8(path)
+
+
+def require_utf8(path: Path) -> Path:
+    """Return a path if SQLite can open a file of that name.
+
+    Raises:
+        StoreConfigurationError: It is not UTF-8.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise StoreConfigurationError(
+            f"The name {os.fsencode(path)!r} is not UTF-8, and SQLite opens no other: rename the file"
+            " or its folder."
+        ) from error
     return path
 
 

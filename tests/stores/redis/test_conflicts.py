@@ -9,6 +9,7 @@ from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.decide import Recorded, Replayed, denial
 from entitlements_server.ledger.values import Status
 from entitlements_server.stores.factory import open_store
+from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.redis import connection
 from entitlements_server.stores.redis.account_write import AccountWrite
 from entitlements_server.stores.redis.schema import UserKeys
@@ -141,6 +142,34 @@ async def test_a_turn_that_its_owner_never_takes_runs_out(server: RedisServer) -
         client.set(keys.lease, "somebody", px=200)
         assert recorded(await commit_one(store, top_up("ada", 5))).balance_after == 5
         assert client.get(keys.lease) is None
+    await store.close()
+
+
+class Broken:
+    """A topology that stores what it is given, and then fails as nobody expected."""
+
+    def __init__(self, topology: Topology) -> None:
+        self._topology = topology
+
+    async def run(self, requests: Sequence[Request], *, confirm: bool = False) -> list[Any]:
+        replies = await self._topology.run(requests, confirm=confirm)
+        if any(request.command[0] == "commit" for request in requests):
+            raise RuntimeError
+        return replies
+
+
+async def test_after_an_unexpected_error_nobody_is_told_that_nothing_was_stored(
+    server: RedisServer,
+) -> None:
+    """The engine would commit the group again, and a charge without a key would be made twice."""
+    (store,) = await opened(server, 1)
+    await commit(store, top_up("ada", 5), top_up("bob", 5))
+    sound, store._writer._topology = store._topology, Broken(store._topology)  # type: ignore[assignment]
+    engine = Engine(store, lambda: BUILT_IN)
+    with pytest.raises(StoreUnavailableError):
+        await engine.submit([consume("ada"), consume("bob")])
+    store._writer._topology = sound
+    assert [(await store.account(user)).balance for user in ("ada", "bob")] == [3, 3]
     await store.close()
 
 

@@ -33,7 +33,7 @@ async def back(store: Store) -> None:
 
 
 async def test_a_charge_whose_reply_was_lost_is_found_and_not_repeated(server: RedisServer) -> None:
-    """The connection breaks behind a charge without a key: it is charged once, and answered."""
+    """The connection breaks after a charge without a key: it is charged once, and answered."""
     async with proxied(server.port) as proxy:
         store = await open_store(proxy.url)
         await commit(store, top_up("ada", 10))
@@ -48,7 +48,7 @@ async def test_a_charge_whose_reply_was_lost_is_found_and_not_repeated(server: R
 async def test_a_lost_reply_is_settled_although_others_have_written_since(
     server: RedisServer,
 ) -> None:
-    """Another server's charge behind the lost one is not mistaken for it."""
+    """Another server's charge after the lost one is not mistaken for it."""
     async with proxied(server.port) as proxy:
         store, other = await open_store(proxy.url), await open_store(server.url)
         await commit(store, top_up("ada", 10))
@@ -99,7 +99,7 @@ async def test_a_stuck_charge_that_arrives_before_the_repetition_is_the_one(
         await store.close()
 
 
-async def test_a_connection_that_keeps_breaking_is_told_and_the_key_settles_it(
+async def test_a_connection_that_keeps_breaking_is_reported_and_the_key_settles_it(
     server: RedisServer,
 ) -> None:
     """When it cannot be found out what was stored, that is said, and a retry finds out."""
@@ -164,7 +164,7 @@ async def test_a_server_that_hangs_is_given_up(
 async def test_a_server_whose_memory_is_full_takes_nothing_and_loses_nothing(
     own_server: RedisServer,
 ) -> None:
-    """Out of memory, writes are refused whole; reads go on."""
+    """Out of memory, writes fail whole; reads go on."""
     store = await open_store(own_server.url)
     await commit(store, top_up("ada", 10))
     with own_server.client() as client:

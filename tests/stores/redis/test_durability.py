@@ -84,22 +84,22 @@ async def test_a_weaker_promise_is_accepted_when_it_is_named(
 
 
 async def test_a_named_promise_is_still_held_against_the_server(own_server: RedisServer) -> None:
-    """Who names everysec is told if the server promises less than that."""
+    """Naming everysec fails if the server promises less than that."""
     with own_server.client() as client:
         client.config_set("appendonly", "no")
     assert "appendonly no" in await refusal(f"{own_server.url}?durability=everysec")
 
 
 async def test_where_config_is_forbidden_the_operator_has_to_say_so() -> None:
-    """Nothing is presumed of a server that does not tell how it persists."""
+    """Nothing is presumed of a server that does not say how it persists."""
     with RedisServer(user="ledger on >secret ~* +@all -config") as server:
         url = f"redis://ledger:secret@127.0.0.1:{server.port}"
         assert "durability=unknown" in await refusal(url)
         await (await open_store(f"{url}?durability=unknown")).close()
 
 
-async def test_a_wrong_password_is_told_without_repeating_it(own_server: RedisServer) -> None:
-    """The message says what the server refuses and not what it was."""
+async def test_a_wrong_password_is_reported_without_repeating_it(own_server: RedisServer) -> None:
+    """The message says what the server rejects and does not repeat it."""
     with own_server.client() as client:
         client.config_set("requirepass", "right")
     for credentials in ("", ":wrong@", "nobody:wrong@"):
@@ -108,14 +108,14 @@ async def test_a_wrong_password_is_told_without_repeating_it(own_server: RedisSe
         assert "wrong" not in said
 
 
-async def test_a_server_that_is_not_there_is_told_by_its_address() -> None:
+async def test_an_unreachable_server_is_reported_with_its_address() -> None:
     """A start without Redis fails at once and says where it was looked for."""
     assert "127.0.0.1:1 cannot be used" in await refusal("redis://127.0.0.1:1")
     assert "127.0.0.1:1 cannot be used" in await refusal("redis+cluster://127.0.0.1:1")
 
 
 async def test_a_single_server_is_no_cluster(own_server: RedisServer) -> None:
-    """A wrong scheme is told at the start."""
+    """A wrong scheme is an error at the start."""
     assert "cannot be used" in await refusal(f"redis+cluster://127.0.0.1:{own_server.port}")
 
 

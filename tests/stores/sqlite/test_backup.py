@@ -1,5 +1,7 @@
 """Backups: whole or not at all."""
 
+import os
+import stat
 from pathlib import Path
 
 import apsw
@@ -40,7 +42,7 @@ async def test_a_copy_holds_what_was_committed_and_not_what_came_later(
     await copy.close()
 
 
-async def test_a_file_that_is_there_is_replaced_only_when_told_to(
+async def test_an_existing_file_is_replaced_only_with_replace(
     store: SqliteStore, tmp_path: Path
 ) -> None:
     ledger, copy = tmp_path / "ledger.sqlite", tmp_path / "copy"
@@ -104,3 +106,40 @@ async def test_a_ledger_that_is_not_there_is_not_made_by_looking(url: str) -> No
     with pytest.raises(StoreConfigurationError):
         async with open_snapshot(url):
             pass
+
+
+@pytest.mark.parametrize("what", ["folder", "pipe", "device"])
+async def test_what_is_no_file_is_not_replaced(
+    store: SqliteStore, tmp_path: Path, what: str
+) -> None:
+    """A pipe would keep the command for ever; a device would be gone."""
+    target = tmp_path / "target"
+    if what == "folder":
+        target.mkdir()
+    elif what == "pipe":
+        os.mkfifo(target)
+    else:
+        target.symlink_to("/dev/null")
+    kind = stat.S_IFMT(target.stat().st_mode)
+    with pytest.raises(BackupError, match="is no file"):
+        LedgerFile(tmp_path / "ledger.sqlite").backup(target, replace=True)
+    assert stat.S_IFMT(target.stat().st_mode) == kind
+    await store.close()
+
+
+@pytest.mark.parametrize("suffix", ["-wal", "-journal", "-shm", "-restoring", ".lock"])
+async def test_a_backup_does_not_get_the_name_of_a_part_of_the_ledger(
+    store: SqliteStore, tmp_path: Path, suffix: str
+) -> None:
+    """Nor the other way round: what lies beside the target is deleted."""
+    await top_up(store, 1)
+    await store.close()
+    ledger = tmp_path / "ledger.sqlite"
+    content = ledger.read_bytes()
+    with pytest.raises(BackupError, match="a part of the ledger"):
+        LedgerFile(ledger).backup(tmp_path / f"ledger.sqlite{suffix}", replace=True)
+    odd = ledger.rename(tmp_path / f"copy{suffix}")
+    with pytest.raises(BackupError, match="a part of a ledger"):
+        LedgerFile(odd).backup(tmp_path / "copy", replace=True)
+    assert odd.read_bytes() == content
+    assert [one.name for one in tmp_path.iterdir()] == [odd.name]

@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from entitlements_server.ledger.commands import Consume, Refund
 from entitlements_server.maintenance.verify import verify
-from entitlements_server.stores.interface import DamagedRecordError
+from entitlements_server.stores.interface import DamagedRecordError, Finding
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 from entitlements_server.stores.sqlite.database import Database
@@ -130,3 +130,35 @@ async def test_a_flush_is_bounded_for_a_hot_user_with_a_refund(
     assert sizes
     assert max(sizes) <= 2 * 20
     await store.close()
+
+
+async def test_a_trigger_changes_nothing_and_is_a_finding(tmp_path: Path) -> None:
+    """One that somebody made in a SQLite shell, for instance."""
+    path = tmp_path / "ledger.sqlite"
+    store = await SqliteStore.open(path)
+    await record(store, top_up("ada", 1))
+    await store.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("""
+        CREATE TRIGGER gift AFTER INSERT ON commit_log BEGIN
+            UPDATE commit_log SET transactions = replace(transactions, 'ada', 'bob');
+        END;
+        CREATE VIEW rich AS SELECT * FROM accounts;
+        DROP INDEX due_times_in_order;
+    """)
+    connection.close()
+    store = await SqliteStore.open(path)
+    await record(store, top_up("ada", 1))
+    found = await findings_of(store)
+    await store.close()
+    assert [one.partition(": ")[2] for one in found] == [
+        "its index 'due_times_in_order' is missing",
+        "it has a trigger 'gift', which no version makes",
+        "it has a view 'rich', which no version makes",
+    ]
+
+
+def test_a_finding_cannot_move_the_cursor_of_a_terminal() -> None:
+    """A forged record may have any name."""
+    finding = Finding("ada\r\x1b[2KAll of it holds", "", "its balance is wrong\u202e")
+    assert str(finding) == ("user 'ada\\r\\x1b[2KAll of it holds': its balance is wrong\\u202e")

@@ -123,7 +123,7 @@ async def test_nothing_that_was_acknowledged_is_lost_when_the_disk_fails_at_any_
 async def test_a_commit_that_fails_after_it_was_written_is_not_forgotten(
     store: SqliteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Nobody was told that it was stored, but it was: the next one follows from it."""
+    """Nobody got an answer that it was stored, but it was: the next one follows from it."""
     await record(store, SetBalance(user_id="ada", balance=10))
     plant(monkeypatch, "append_log", error, after=True)
     with pytest.raises(StoreUnavailableError):

@@ -24,6 +24,7 @@ from entitlements_server.stores.redis.account_write import AccountWrite, Attempt
 from entitlements_server.stores.redis.codec import read_account
 from entitlements_server.stores.redis.connection import Command, LostError
 from entitlements_server.stores.redis.prefetch import ContradictionError
+from entitlements_server.stores.redis.schema import UserKeys
 from entitlements_server.stores.redis.topology import MisplacedError, Request, Topology
 
 log = structlog.get_logger()
@@ -115,45 +116,53 @@ class Writer:
 
     async def _attempt(self, writes: Sequence[AccountWrite]) -> None:
         """Decide each write that has a state and try to store it."""
-        tried: list[tuple[AccountWrite, Attempt]] = []
-        requests: list[Request] = []
+        tried: list[tuple[AccountWrite, Attempt, Request]] = []
         for write in writes:
             if write.state is None:
                 continue
             try:
                 attempt = write.attempt()
-                request = write.request(attempt) if attempt and attempt.entries else None
+                if attempt is None:
+                    continue
+                if attempt.entries:
+                    tried.append((write, attempt, write.request(attempt)))
+                elif self._confirm:
+                    # A replay: the replicas may not have confirmed the original write.
+                    tried.append((write, attempt, _barrier(write.keys)))
+                else:
+                    write.done = attempt
             except Exception as error:  # noqa: BLE001  # it concerns this write only
                 write.fail(error)
-                continue
-            if attempt is None:
-                continue
-            if request is not None:
-                tried.append((write, attempt))
-                requests.append(request)
-            elif self._confirm:
-                # A replay: the replicas may not have confirmed the original write.
-                tried.append((write, attempt))
-                keys = write.keys
-                requests.append(
-                    Request(keys.bucket, ("SET", keys.replication_barrier, "", "PX", 1))
-                )
-            else:
-                write.done = attempt
-        if requests:
-            replies = await self._topology.run(requests, confirm=self._confirm)
-            for (write, attempt), reply in zip(tried, replies, strict=True):
-                try:
-                    self._take(write, attempt, reply)
-                except Exception as error:  # noqa: BLE001  # it concerns this write only
-                    write.fail(error)
+        if tried:
+            await self._store(tried)
+
+    async def _store(self, tried: Sequence[tuple[AccountWrite, Attempt, Request]]) -> None:
+        """Send attempts to Redis. Until its reply settles it, each may have been stored."""
+        for write, attempt, _ in tried:
+            if attempt.entries:
+                write.doubtful.append(attempt)
+        try:
+            replies = await self._topology.run(
+                [request for _, _, request in tried], confirm=self._confirm
+            )
+        except Exception as error:
+            log.exception("A group could not be sent to Redis because of an unexpected error.")
+            for write, _, _ in tried:
+                write.fail(error)
+            return
+        for (write, attempt, _), reply in zip(tried, replies, strict=True):
+            try:
+                self._take(write, attempt, reply)
+            except Exception as error:  # noqa: BLE001  # it concerns this write only
+                write.fail(error)
 
     def _take(self, write: AccountWrite, attempt: Attempt, reply: Any) -> None:
         if isinstance(reply, LostError):
-            if attempt.entries:
-                write.doubtful.append(attempt)
             _count_loss(write, reply)
-        elif isinstance(reply, MisplacedError):
+            return
+        if attempt.entries:
+            write.doubtful.pop()
+        if isinstance(reply, MisplacedError):
             _count_loss(write, reply)
         elif isinstance(reply, Exception):
             raise failure(write.keys.user_id, "the script's keys", reply) from reply
@@ -199,6 +208,11 @@ class Writer:
                 write.fail(failure(write.keys.user_id, f"the key {command[1]!s}", problem))
             results.append(None)
         return results
+
+
+def _barrier(keys: UserKeys) -> Request:
+    """Return a write that changes nothing, for replicas to confirm."""
+    return Request(keys.bucket, ("SET", keys.replication_barrier, "", "PX", 1))
 
 
 def failure(user_id: str, record: str, problem: Exception) -> CallError:

@@ -16,7 +16,7 @@ tables.
 | `file_format.py`, `lock.py` | what marks a file as a ledger, and the lock on it |
 | `companions.py`, `mounts.py` | the files beside it, and the file system it is on |
 | `wal_rewrite.py` | recovery after a failed sync |
-| `backup.py`, `check.py` | for maintenance |
+| `backup.py`, `restore_mark.py`, `check.py` | for maintenance |
 """
 
 from entitlements_server.stores.sqlite.store import SqliteStore

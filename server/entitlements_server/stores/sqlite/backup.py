@@ -8,8 +8,6 @@ import os
 import tempfile
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
@@ -17,6 +15,7 @@ import apsw
 
 from entitlements_server.stores.interface import (
     BackupError,
+    DamagedLedgerError,
     Progress,
     StoreConfigurationError,
     silent,
@@ -32,7 +31,9 @@ from entitlements_server.stores.sqlite.companions import (
     sync_folder,
 )
 from entitlements_server.stores.sqlite.file_format import format_of
-from entitlements_server.stores.sqlite.lock import FileLock, owner_of
+from entitlements_server.stores.sqlite.lock import owner_of
+from entitlements_server.stores.sqlite.restore_mark import RestoreMark
+from entitlements_server.stores.urls import require_utf8
 
 _PAGES = 1000
 _BUSY_MS = 5000
@@ -49,15 +50,13 @@ class LedgerFile:
         ledger = self.path
         if not ledger.is_file():
             raise BackupError(f"There is no ledger {ledger}: name the server's store.")
-        if target.exists() and target.samefile(ledger):
-            raise BackupError(f"{target} is the ledger itself: choose another name.")
-        _require_free(target, replace=replace)
         try:
+            require_utf8(target)
+            _require_apart(target, ledger)
+            _require_free(target, replace=replace)
             handle, name = tempfile.mkstemp(".partial", f".{target.name}.", target.parent)
         except OSError as error:
-            raise BackupError(
-                f"The folder {target.parent} cannot be written: {error.strerror}."
-            ) from error
+            raise BackupError(f"{target} cannot be written: {error.strerror}.") from error
         partial = Path(name)
         try:
             try:
@@ -68,6 +67,8 @@ class LedgerFile:
                 os.close(handle)
             _replace(target, partial)
             sync_folder(target.parent)
+        except apsw.CorruptError as error:
+            raise DamagedLedgerError(f"{ledger} is damaged: SQLite reports '{error}'.") from error
         except (apsw.Error, OSError) as error:
             raise BackupError(
                 f"The ledger {ledger} could not be copied to {target}: {error}."
@@ -81,40 +82,54 @@ class LedgerFile:
         ledger = self.path.resolve()
         if size_of(beside(backup, WAL)):
             raise BackupError(f"{backup} has a write-ahead log: nothing was changed.")
-        mark = beside(ledger, RESTORING)
-        lock: FileLock | None = None
         try:
-            if ledger.exists():
-                # Of an interrupted restore: either of the two ledgers is whole under this name.
-                mark.unlink(missing_ok=True)
-                lock = FileLock(ledger, create=False)
-            aside = _mark(ledger, mark)
-            was_there = [_move(ledger, aside)]
-            was_there += [_move(beside(ledger, one), beside(aside, one)) for one in (WAL, JOURNAL)]
-            for suffix in (*COMPANIONS, OLD_LOCK):
-                beside(ledger, suffix).unlink(missing_ok=True)
-            sync_folder(ledger.parent)
-            backup.replace(ledger)
-            sync_folder(ledger.parent)
-            mark.unlink()
-            sync_folder(ledger.parent)
+            with RestoreMark(ledger) as mark:
+                aside = mark.aside
+                was_there = [_move(ledger, aside)]
+                was_there += [
+                    _move(beside(ledger, one), beside(aside, one)) for one in (WAL, JOURNAL)
+                ]
+                for suffix in (*COMPANIONS, OLD_LOCK):
+                    beside(ledger, suffix).unlink(missing_ok=True)
+                sync_folder(ledger.parent)
+                backup.replace(ledger)
+                sync_folder(ledger.parent)
+                mark.remove()
         except OSError as error:
             raise BackupError(
                 f"The ledger {ledger} could not be replaced ({error}): mend that, then run `restore`"
                 " again."
             ) from error
-        finally:
-            if lock is not None:
-                lock.release()
         return aside if any(was_there) else None
 
     def url_of(self, backup: Path) -> str:
         """See SupportsBackup."""
-        return f"sqlite://{quote(str(backup))}"
+        return f"sqlite://{quote(str(require_utf8(backup)))}"
+
+
+def _require_apart(target: Path, ledger: Path) -> None:
+    """Reject a target that is the ledger, or one of whose files would be a file of the ledger.
+
+    A backup under the name of a companion would be taken for it, and one whose companion has the name of
+    the ledger would delete the ledger.
+    """
+    ledger, target = ledger.resolve(), target.resolve()
+    if target == ledger or (target.exists() and target.samefile(ledger)):
+        raise BackupError(f"{target} is the ledger itself: choose another name.")
+    suffixes = (*COMPANIONS, RESTORING, OLD_LOCK)
+    if target in {beside(ledger, one) for one in suffixes}:
+        raise BackupError(f"{target} is the name of a part of the ledger: choose another name.")
+    if ledger in {beside(target, one) for one in suffixes}:
+        raise BackupError(
+            f"The ledger {ledger} has the name of a part of a ledger {target}: choose another name."
+        )
 
 
 def _require_free(target: Path, *, replace: bool) -> None:
     """Check that nothing is under a name, or that it may be replaced. What lies beside it is part of it."""
+    if target.exists() and not target.is_file():
+        # Not even with --replace: a folder, a device, or a pipe that nobody writes to.
+        raise BackupError(f"{target} is no file: choose another name.")
     if target.exists() and not replace:
         raise BackupError(f"{target} already exists: choose another name, or add --replace.")
     logs = [path for path in (beside(target, one) for one in (WAL, JOURNAL)) if size_of(path)]
@@ -140,27 +155,6 @@ def _replace(target: Path, copy: Path) -> None:
         companion.unlink(missing_ok=True)
     sync_folder(target.parent)
     copy.replace(target)
-
-
-def _mark(ledger: Path, mark: Path) -> Path:
-    """Mark that a restore has begun, so that no server starts meanwhile.
-
-    Returns:
-        The name that the old ledger gets: that of an interrupted restore, if there was one.
-    """
-    if mark.exists() and (begun := mark.read_text("utf-8")):
-        return ledger.with_name(begun)
-    now = f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    names = (f"{ledger.name}.replaced-{now}{f'-{n}' if n else ''}" for n in count())
-    aside = next(path for path in map(ledger.with_name, names) if not path.exists())
-    handle = os.open(mark, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(handle, aside.name.encode())
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-    sync_folder(ledger.parent)
-    return aside
 
 
 def _move(path: Path, to: Path) -> bool:

@@ -9,6 +9,7 @@ import apsw
 
 from entitlements_server.stores.interface import Finding
 
+_SCHEMA = resources.files(__package__) / "sql" / "schema"
 _CHECKS = resources.files(__package__) / "sql" / "check"
 
 
@@ -27,6 +28,7 @@ def check_tables(connection: apsw.Connection) -> Iterator[Finding]:
         for (line,) in connection.execute("PRAGMA quick_check(100)"):
             if line != "ok":
                 yield Finding("", "", f"SQLite reports damage: {line}")
+        yield from _check_schema(connection)
     except apsw.Error as error:
         yield Finding("", "", f"SQLite cannot read it: {error}")
     for check in sorted(_CHECKS.iterdir(), key=lambda one: one.name):
@@ -34,7 +36,28 @@ def check_tables(connection: apsw.Connection) -> Iterator[Finding]:
             continue
         try:
             for user_id, sequence, what in connection.execute(check.read_text("utf-8")):
-                yield Finding(user_id or "?", str(sequence) if sequence else "", what)
+                nobody = "?" if sequence else ""
+                yield Finding(user_id or nobody, str(sequence) if sequence else "", what)
         except (apsw.Error, UnicodeDecodeError) as error:
             name = check.name.removesuffix(".sql").partition("_")[2].replace("_", " ")
             yield Finding("", "", f"SQLite cannot read it to check {name}: {error}")
+
+
+def _check_schema(connection: apsw.Connection) -> Iterator[Finding]:
+    """Check that the schema is that of this version; a newer one may have more tables and indexes."""
+    with closing(apsw.Connection(":memory:")) as made:
+        for step in sorted(_SCHEMA.iterdir(), key=lambda one: one.name):
+            if step.name.endswith(".sql"):
+                made.execute(step.read_text("utf-8"))
+        expected = _objects_of(made)
+    found = _objects_of(connection)
+    for kind, name in sorted(expected - found):
+        yield Finding("", "", f"its {kind} '{name}' is missing")
+    for kind, name in sorted(found - expected):
+        if kind in ("trigger", "view"):
+            yield Finding("", "", f"it has a {kind} '{name}', which no version makes")
+
+
+def _objects_of(connection: apsw.Connection) -> set[tuple[str, str]]:
+    """Return the kinds and names of all tables, indexes, triggers and views."""
+    return set(connection.execute("SELECT type, name FROM sqlite_schema"))

@@ -113,6 +113,8 @@ class Database:
         # SQLite does not report failures of automatic checkpoints, and a commit after a failed sync
         # would look durable. So all checkpoints are explicit. And a file that is refused stays as it is.
         self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+        # No version makes a trigger. One that somebody made must not change what is recorded.
+        self._connection.config(apsw.SQLITE_DBCONFIG_ENABLE_TRIGGER, 0)
         if read_only:
             return
         # Before any change: a file that this version cannot read must stay as it is.
@@ -354,8 +356,15 @@ class Database:
         return AccountPage(accounts, user_id if len(rows) == limit else "", tuple(damaged))
 
     def identity(self) -> LedgerIdentity:
-        """Read the identity of the ledger."""
-        return LedgerIdentity(*self._one("SELECT id, generation FROM identity", ()))
+        """Read the identity of the ledger.
+
+        Raises:
+            DamagedRecordError: It has none.
+        """
+        row = self._connection.execute("SELECT id, generation FROM identity").fetchone()
+        if row is None:
+            raise DamagedRecordError("", "the row in the table identity", "it is missing")
+        return LedgerIdentity(*row)
 
     def adopt(self, identity: LedgerIdentity) -> None:
         """Replace the identity of the ledger."""

@@ -36,6 +36,7 @@ class FileLock:
     Args:
         database: The file, absolute and without symbolic links.
         create: Make an empty file, readable by its owner only, if there is none.
+        restoring: For a restore, which holds the mark and moves what lies beside the file.
 
     Attributes:
         is_new: Whether the file was empty: a ledger is about to be made.
@@ -45,10 +46,13 @@ class FileLock:
         StoreConfigurationError: This must not be used as a ledger; the message says why.
     """
 
-    def __init__(self, database: Path, *, create: bool = True) -> None:
+    def __init__(self, database: Path, *, create: bool = True, restoring: bool = False) -> None:
         self._path = database
+        self._restoring = restoring
         self._wal: _Inode | None = None
         self._file: int | None = None
+        if not restoring:
+            _require_no_mark(database)
         _require_usable_place(database)
         try:
             self._file = self._open(create=create)
@@ -70,6 +74,11 @@ class FileLock:
         """The first 100 bytes of the file as they are on disk, without its write-ahead log."""
         assert self._file is not None
         return os.pread(self._file, 100, 0)
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the locked file still has its name."""
+        return _inode_at(self._path) == self._inode
 
     def note_wal(self) -> None:
         """Note which write-ahead log is in use. SQLite keeps it as long as it has the file open."""
@@ -108,7 +117,8 @@ class FileLock:
         """Open the file and lock it. Repeats if it is replaced at that moment."""
         while True:
             self._require_not_held_here()
-            self._require_no_traces()
+            if not self._restoring:
+                self._require_no_traces()
             flags = os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0)
             file = os.open(self._path, flags, 0o600)
             self._inode = found = _inode(os.fstat(file))
@@ -181,12 +191,20 @@ def owner_of(path: Path) -> str:
     return ""
 
 
+def _require_no_mark(database: Path) -> None:
+    """Reject a ledger whose files a restore is moving, or was."""
+    mark = beside(database, RESTORING)
+    if not mark.exists():
+        return
+    if owner := owner_of(mark):
+        raise StoreInUseError(f"The ledger {database} is being restored by {owner}: wait for it.")
+    raise StoreConfigurationError(
+        f"A restore of the ledger {database} was interrupted: run `restore` again."
+    )
+
+
 def _require_usable_place(database: Path) -> None:
     """Reject places where a ledger file would not be safe."""
-    if beside(database, RESTORING).exists():
-        raise StoreConfigurationError(
-            f"A restore of the ledger {database} was interrupted: run `restore` again."
-        )
     mount = mount_of(database)
     if mount is None:
         return

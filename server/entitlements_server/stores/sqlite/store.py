@@ -20,6 +20,7 @@ from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.interface import (
     AccountPage,
     CommandResult,
+    DamagedLedgerError,
     DamagedRecordError,
     Finding,
     LedgerIdentity,
@@ -358,7 +359,7 @@ def _unusable(path: Path, cause: BaseException) -> StoreConfigurationError:
                 f" writable ({cause})."
             )
         case _:
-            return StoreConfigurationError(
+            return DamagedLedgerError(
                 f"The ledger {path} cannot be opened: it is not a ledger, it is damaged, or its"
                 f" disk is failing ({cause!r})."
             )
