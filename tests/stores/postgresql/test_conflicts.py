@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import asyncpg
 import pytest
@@ -10,6 +11,7 @@ from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.decide import Recorded, Replayed, denial
 from entitlements_server.ledger.values import Status
+from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.postgresql import writer
 from entitlements_server.stores.postgresql.account_write import AccountWrite
 from entitlements_server.stores.postgresql.changes import Place
@@ -155,6 +157,31 @@ async def test_a_turn_has_no_transaction_id_before_it_has_its_lock(
     monkeypatch.setattr(writer, "LOCK", eager)
     server.sql("TRUNCATE entitlements.accounts, entitlements.transactions, entitlements.keys")
     assert await waiting_turn(server) != ["none"]
+
+
+@pytest.mark.parametrize("turn_after", [3, 0], ids=["in a group", "in a turn"])
+async def test_after_an_unexpected_error_nobody_is_told_that_nothing_was_stored(
+    server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch, turn_after: int
+) -> None:
+    """The engine would commit the group again, and a charge without a key would be made twice."""
+    monkeypatch.setattr(writer, "TURN_AFTER", turn_after)
+    (store,) = await opened(server, 1)
+    await commit(store, top_up("ada", 5), top_up("bob", 5))
+    run = store._connections.run
+
+    async def broken(work: Any, reply_s: float | None = None) -> Any:
+        result = await run(work, reply_s)
+        stored = isinstance(result, set)  # of write ids
+        if stored:
+            raise RuntimeError
+        return result
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._connections, "run", broken)
+        with pytest.raises(StoreUnavailableError):
+            await Engine(store, lambda: BUILT_IN).submit([consume("ada"), consume("bob")])
+    assert [(await store.account(user)).balance for user in ("ada", "bob")] == [3, 3]
+    await store.close()
 
 
 async def overtaken(server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -9,6 +9,7 @@ from typing import TypeVar
 import asyncpg
 import structlog
 
+from entitlements_server.errors import CallError
 from entitlements_server.stores.postgresql.connection import Connection
 from entitlements_server.stores.postgresql.durability import objection
 from entitlements_server.stores.postgresql.url import PostgresqlUrl
@@ -173,9 +174,13 @@ class Connections:
             except _FAILURES as error:
                 self._drop_all(connection)
                 raise LostError(type(error).__name__) from error
-            except BaseException:
-                # The rules, or what was stored: the connection is as good as before.
+            except (CallError, ConflictError):
+                # What was stored, or the turn: the connection is as good as before.
                 self._give_back(connection)
+                raise
+            except BaseException:
+                # Unforeseen, so nobody knows what the connection is in the middle of.
+                connection.drop()
                 raise
             self._give_back(connection)
             return result

@@ -14,6 +14,8 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Sequence
 
+import structlog
+
 from entitlements_server.ledger.values import Account
 from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.postgresql.account_write import (
@@ -34,6 +36,8 @@ from entitlements_server.stores.postgresql.connections import (
 )
 from entitlements_server.stores.postgresql.prefetch import prefetch
 from entitlements_server.stores.postgresql.statements import COMMIT, CONFIRM, EARLY, LOCK
+
+log = structlog.get_logger()
 
 TURN_AFTER = 3
 """Conflicts before a write takes its turn."""
@@ -123,6 +127,10 @@ class Writer:
                 write.conflicts += 1
         except _UNUSABLE as error:
             await self._refuse(tried, error)
+        except Exception as error:
+            log.exception("A group could not be stored because of an unexpected error.")
+            for write, attempt in tried:
+                _give_up(write, attempt, error)
         else:
             for write, attempt in tried:
                 self._take(write, attempt, stored)
@@ -167,6 +175,9 @@ class Writer:
             write.conflicts += 1
         except _UNUSABLE as error:
             _blame(write, error)
+        except Exception as error:
+            log.exception("A write could not be stored because of an unexpected error.")
+            _give_up(write, tried[0] if tried else None, error)
         else:
             for attempt in tried:
                 self._take(write, attempt, stored)
@@ -265,6 +276,13 @@ def _doubt(write: AccountWrite, attempt: Attempt | None, problem: Exception) -> 
     if attempt is not None and attempt.entries:
         write.doubtful.append(attempt)
     _count_loss(write, problem)
+
+
+def _give_up(write: AccountWrite, attempt: Attempt | None, error: Exception) -> None:
+    """Fail a write after an unexpected error: whether its attempt was stored is unknown."""
+    if attempt is not None and attempt.entries:
+        write.doubtful.append(attempt)
+    write.fail(error)
 
 
 def _count_loss(write: AccountWrite, problem: Exception) -> None:
