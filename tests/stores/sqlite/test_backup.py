@@ -9,8 +9,13 @@ import pytest
 
 from entitlements_server.ledger.commands import TopUp
 from entitlements_server.maintenance.snapshot import open_snapshot
-from entitlements_server.stores.interface import BackupError, StoreConfigurationError
-from entitlements_server.stores.sqlite import SqliteStore
+from entitlements_server.stores.interface import (
+    BackupError,
+    DamagedLedgerError,
+    StoreConfigurationError,
+)
+from entitlements_server.stores.sqlite import SqliteStore, backup, connections
+from entitlements_server.stores.sqlite import store as store_module
 from entitlements_server.stores.sqlite.backup import LedgerFile
 from support.ledger import rule_at
 
@@ -143,3 +148,29 @@ async def test_a_backup_does_not_get_the_name_of_a_part_of_the_ledger(
         LedgerFile(odd).backup(tmp_path / "copy", replace=True)
     assert odd.read_bytes() == content
     assert [one.name for one in tmp_path.iterdir()] == [odd.name]
+
+
+async def test_a_full_disk_is_called_full(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQLite says "not an error" in a backup, and "disk I/O error" where a ledger is opened."""
+    await store.close()
+    ledger = tmp_path / "ledger.sqlite"
+
+    def no_error(*_: object) -> None:
+        raise apsw.FullError("not an error")
+
+    monkeypatch.setattr(backup, "_copy", no_error)
+    with pytest.raises(BackupError, match="the disk is full"):
+        LedgerFile(ledger).backup(tmp_path / "copy")
+
+    def io_error(*_: object) -> None:
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(connections, "recover", io_error)
+    with pytest.raises(StoreConfigurationError, match="its disk is failing") as failing:
+        await SqliteStore.open(ledger)
+    assert not isinstance(failing.value, DamagedLedgerError)
+    monkeypatch.setattr(store_module, "is_full", lambda _: True)
+    with pytest.raises(StoreConfigurationError, match="its disk is full"):
+        await SqliteStore.open(ledger)

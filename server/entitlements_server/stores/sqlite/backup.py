@@ -27,6 +27,7 @@ from entitlements_server.stores.sqlite.companions import (
     RESTORING,
     WAL,
     beside,
+    is_full,
     size_of,
     sync_folder,
 )
@@ -70,8 +71,11 @@ class LedgerFile:
         except apsw.CorruptError as error:
             raise DamagedLedgerError(f"{ledger} is damaged: SQLite reports '{error}'.") from error
         except (apsw.Error, OSError) as error:
+            # Of a full disk SQLite reports "not an error" here.
+            full = isinstance(error, apsw.FullError) or is_full(target.parent)
+            what = "the disk is full: free some space" if full else error
             raise BackupError(
-                f"The ledger {ledger} could not be copied to {target}: {error}."
+                f"The ledger {ledger} could not be copied to {target}: {what}."
             ) from error
         finally:
             partial.unlink(missing_ok=True)

@@ -44,6 +44,15 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
+def is_full(folder: Path) -> bool:
+    """Whether nothing more fits on the disk of a folder."""
+    try:
+        free = os.statvfs(folder)
+    except OSError:
+        return False
+    return not free.f_bavail * free.f_frsize
+
+
 def size_of(path: Path) -> int:
     """Return the size of a file in bytes: 0 if there is none."""
     try:

@@ -29,6 +29,7 @@ from entitlements_server.stores.interface import (
     StoreUnavailableError,
 )
 from entitlements_server.stores.sqlite.codec import row_of
+from entitlements_server.stores.sqlite.companions import is_full
 from entitlements_server.stores.sqlite.connections import Connections
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.memtable import Memtable
@@ -343,13 +344,15 @@ class SqliteStore:
 
 def _unusable(path: Path, cause: BaseException) -> StoreConfigurationError:
     """Return why a ledger could not be opened."""
+    # A full disk may be an I/O error, of the memory that connections share.
+    full = isinstance(cause, apsw.FullError) or is_full(path.parent)
     match cause:
         case apsw.BusyError():
             return StoreInUseError(
                 f"The ledger {path} is being written by another program, such as a SQLite shell:"
                 " end it first."
             )
-        case apsw.FullError():
+        case apsw.FullError() | apsw.IOError() if full:
             return StoreConfigurationError(
                 f"The ledger {path} cannot be opened, because its disk is full: free some space."
             )
@@ -358,10 +361,13 @@ def _unusable(path: Path, cause: BaseException) -> StoreConfigurationError:
                 f"The ledger {path} cannot be written: it, its folder, and the files beside it must be"
                 f" writable ({cause})."
             )
+        case apsw.IOError() | OSError():
+            return StoreConfigurationError(
+                f"The ledger {path} cannot be opened, because its disk is failing ({cause!r})."
+            )
         case _:
             return DamagedLedgerError(
-                f"The ledger {path} cannot be opened: it is not a ledger, it is damaged, or its"
-                f" disk is failing ({cause!r})."
+                f"The ledger {path} cannot be opened: it is not a ledger, or it is damaged ({cause!r})."
             )
 
 
