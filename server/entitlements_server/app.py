@@ -26,6 +26,8 @@ from entitlements_server.instrumentation import engine_observer, tracing_of
 from entitlements_server.instrumentation.metrics import Metrics
 from entitlements_server.instrumentation.native_log import NativeLog
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
+from entitlements_server.ledger.limits import SECOND_US
+from entitlements_server.ledger.terms import Choices
 from entitlements_server.stores.alerts import Alerts
 from entitlements_server.stores.factory import open_store
 from entitlements_server.transport.address import require_safe
@@ -138,6 +140,7 @@ async def running(
             catalogue,
             max_queued=settings.max_queued,
             clock_us=clock_us,
+            choices=_choices(settings),
             observer=engine_observer(metrics, tracing),
             alerts=alerts,
         )
@@ -199,6 +202,13 @@ async def running(
             dispatcher.leave()
             await transport.stop(settings.drain_seconds)
             await engine.close()
+
+
+def _choices(settings: Settings) -> Choices:
+    return Choices(
+        refund_grace_us=settings.refund_grace_seconds * SECOND_US,
+        max_denials=settings.max_recorded_denials,
+    )
 
 
 def _bounds(settings: Settings) -> Bounds:

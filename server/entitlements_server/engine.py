@@ -21,6 +21,7 @@ from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule, bind
+from entitlements_server.ledger.terms import DEFAULTS, Choices
 from entitlements_server.stores.alerts import Alerts
 from entitlements_server.stores.interface import (
     CommandResult,
@@ -100,6 +101,7 @@ class Engine:
         catalogue: Returns the catalogue in force; called once per group.
         max_queued: Commands that may wait, at least 1; submissions beyond that are shed.
         clock_us: The time, microseconds since 1970 UTC.
+        choices: What the operator chooses about the rules.
         observer: Observes groups; None: nobody does.
         alerts: Reports what an operator has to look at.
     """
@@ -111,6 +113,7 @@ class Engine:
         *,
         max_queued: int = 4096,
         clock_us: Callable[[], int] = wall_clock_us,
+        choices: Choices = DEFAULTS,
         observer: Observer | None = None,
         alerts: Alerts | None = None,
     ) -> None:
@@ -118,6 +121,7 @@ class Engine:
         self._catalogue = catalogue
         self._max_queued = max_queued
         self._clock_us = clock_us
+        self._choices = choices
         self._observer = observer
         self._alerts = alerts or Alerts()
         self._loop = asyncio.get_running_loop()
@@ -327,7 +331,7 @@ class Engine:
         return Failed(InternalError(reference))
 
     def _rule(self) -> Rule:
-        return bind(self._catalogue(), self._clock_us())
+        return bind(self._catalogue(), self._clock_us(), self._choices)
 
 
 def _settle(submission: Submission, outcomes: Sequence[CommandResult] | Exception) -> None:

@@ -11,8 +11,9 @@ from msgspec.structs import fields, replace
 
 from entitlements_server.ledger import settlement
 from entitlements_server.ledger.commands import Command, Consume, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Rule
+from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.encoding import decode_transaction, encode_transaction
+from entitlements_server.ledger.outcomes import Outcome, Recorded
 from entitlements_server.ledger.values import Account, Facts, Kind, Status, Transaction
 from entitlements_server.maintenance.copy import copy
 from entitlements_server.maintenance.export import Export

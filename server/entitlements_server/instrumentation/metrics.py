@@ -25,7 +25,7 @@ from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.durations import Durations
 from entitlements_server.instrumentation.http import serving_http
 from entitlements_server.instrumentation.interface import SHED_CAUSES
-from entitlements_server.ledger.decide import Recorded, Replayed
+from entitlements_server.ledger.outcomes import Recorded, Replayed
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.stores.interface import CommandResult
 

@@ -1,6 +1,6 @@
 """The interface of the stores. The comments here are the contract; one suite proves it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -12,8 +12,9 @@ from msgspec import Struct
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.errors import CallError
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.decide import Rule
+from entitlements_server.ledger.outcomes import Outcome
+from entitlements_server.ledger.values import Account, Charge, Transaction
 
 MAX_PAGE = 1000
 """Most accounts or transactions per read."""
@@ -228,6 +229,12 @@ class Store(Protocol):
 
         Only a store that no other process writes to can know that an account is the newest. May
         be called from any thread.
+        """
+
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """Read what idempotency keys and access windows of a user are bound to, and what was refunded of it.
+
+        A name that is not bound is left out. `last_refund` may be left out, too.
         """
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:

@@ -1,12 +1,12 @@
 """`memory://`: a ledger that ends with its process. For tests and trials."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.interface import AccountPage, CommandResult, LedgerIdentity
 
 
@@ -37,6 +37,15 @@ class MemoryStore:
     def known_account(self, user_id: str) -> Account | None:
         """See Store."""
         return self._state.account(user_id)
+
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """See Store."""
+        found = {name: self._state.keys.get((user_id, name)) for name in names}
+        return {
+            name: self._state.charges[user_id, one.sequence]
+            for name, one in found.items()
+            if one is not None
+        }
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""

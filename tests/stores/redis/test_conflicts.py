@@ -6,7 +6,8 @@ import pytest
 
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
-from entitlements_server.ledger.decide import Recorded, Replayed, denial
+from entitlements_server.ledger.decide import denial
+from entitlements_server.ledger.outcomes import Recorded, Replayed
 from entitlements_server.ledger.values import Status
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import StoreUnavailableError
@@ -188,5 +189,5 @@ async def test_a_stale_memory_of_an_account_never_decides(server: RedisServer) -
 
 async def test_thousands_of_conflicts_only_make_a_write_wait() -> None:
     """The pause grows no further; a number as large as two to their power would fit no float."""
-    write = AccountWrite(UserKeys("ada"), (), (), lambda _: ((), None), conflicts=5000)
+    write = AccountWrite(UserKeys("ada"), (), (), (), lambda _: ((), None), conflicts=5000)
     await asyncio.wait_for(_pause([write]), timeout=1)

@@ -1,7 +1,7 @@
 """The Redis store: the interface, on one server or a cluster."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from redis.exceptions import ResponseError
@@ -15,7 +15,7 @@ from entitlements_server.ledger.state import (
     append_all,
     decide_group,
 )
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import (
@@ -43,7 +43,7 @@ from entitlements_server.stores.redis.ledger_format import (
     read_identity,
     write_identity,
 )
-from entitlements_server.stores.redis.prefetch import at
+from entitlements_server.stores.redis.prefetch import ContradictionError, Prefetch, at
 from entitlements_server.stores.redis.reader import Reader
 from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, IDENTITY_KEY, TAGS, UserKeys
 from entitlements_server.stores.redis.topology import Cluster, Request, SingleServer, Topology
@@ -54,6 +54,7 @@ CACHED_ACCOUNTS = 100_000
 """Accounts kept in memory, about 50 MB. Decisions are made on them and then confirmed."""
 
 _BUCKETS_AT_ONCE = 256
+_TRIES = 5
 
 
 class RedisStore:
@@ -135,6 +136,28 @@ class RedisStore:
     def known_account(self, user_id: str) -> Account | None:  # noqa: ARG002  # see below
         """See Store: another server may have written since."""
         return None
+
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """See Store."""
+        keys = UserKeys(user_id)
+        contradiction: ContradictionError | None = None
+        for _ in range(_TRIES):
+            prefetch = Prefetch(keys, list(names), (), ())
+            first = [Request(keys.bucket, command) for command in prefetch.first()]
+            prefetch.take_first(await self._reader.read(first, user_id))
+            second = [Request(keys.bucket, command) for command in prefetch.second()]
+            try:
+                prefetch.take_second(await self._reader.read(second, user_id))
+            except ContradictionError as error:
+                # Another server has written between the two steps.
+                contradiction = error
+                continue
+            return {
+                name: prefetch.state.charges[user_id, one.sequence]
+                for (_, name), one in prefetch.state.keys.items()
+            }
+        assert contradiction is not None
+        raise contradiction.damage
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
@@ -341,8 +364,13 @@ def _appending(user_id: str, transactions: Sequence[Transaction]) -> AccountWrit
 
 def _write_of(user_id: str, read_set: ReadSet, decide: Decide) -> AccountWrite:
     names = [name for _, name in read_set.keys]
+    windows = [name for _, name in read_set.windows]
     return AccountWrite(
-        UserKeys(user_id), names, sorted(sequence for _, sequence in read_set.charges), decide
+        UserKeys(user_id),
+        names,
+        windows,
+        sorted(sequence for _, sequence in read_set.charges),
+        decide,
     )
 
 

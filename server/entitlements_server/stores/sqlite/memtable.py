@@ -1,6 +1,6 @@
 """The newest transactions, in memory: durable in the commit log, not in the tables yet."""
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -140,11 +140,19 @@ class Memtable:
     def prefetch(self, read_set: ReadSet, state: State) -> ReadSet:
         """Add what the memtable has of `read_set` to `state`, and return the rest."""
         new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
-        return ReadSet(
-            _take(read_set.users, new.accounts, old.accounts, state.accounts),
-            _take(read_set.keys, new.keys, old.keys, state.keys),
-            _take(read_set.charges, new.charges, old.charges, state.charges),
-        )
+        users = _take(read_set.users, new.accounts, old.accounts, state.accounts)
+        keys = _take(read_set.keys, new.keys, old.keys, state.keys)
+        bound = {(user_id, one.sequence) for (user_id, _), one in state.keys.items()}
+        wanted = read_set.charges | bound if bound else read_set.charges
+        charges = _take(wanted, new.charges, old.charges, state.charges)
+        assert not bound & charges
+        return ReadSet(users, keys, charges)
+
+    @property
+    def newest_charge(self) -> Callable[[tuple[str, int]], Charge | None]:
+        """`charge`, as the memtable is now: for another thread."""
+        new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
+        return lambda key: new.charges.get(key) or old.charges.get(key)
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
         """Read the newest transactions below `before`, until one is not in the memtable."""

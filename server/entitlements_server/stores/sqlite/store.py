@@ -5,7 +5,7 @@ A group is decided on the writing thread, on a state of its own.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -15,7 +15,7 @@ import structlog
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import ReadSet, State
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.interface import (
     AccountPage,
@@ -33,7 +33,7 @@ from entitlements_server.stores.sqlite.companions import is_full
 from entitlements_server.stores.sqlite.connections import Connections
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.memtable import Memtable
-from entitlements_server.stores.sqlite.writer import append, commit
+from entitlements_server.stores.sqlite.writer import append, commit, prefetch
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
@@ -109,6 +109,23 @@ class SqliteStore:
     def known_account(self, user_id: str) -> Account | None:
         """See Store."""
         return self._memtable.account(user_id) or self._cache.get(user_id)
+
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """See Store."""
+        # The memtable first: what leaves it meanwhile is in the tables by then.
+        newest_charge = self._memtable.newest_charge
+        state = State()
+        keys = frozenset((user_id, name) for name in names)
+        read_set = self._memtable.prefetch(ReadSet(frozenset(), keys, frozenset()), state)
+        if read_set.keys:
+            damaged = await self._read(
+                lambda database: prefetch(database, read_set, state, newest_charge)
+            )
+            if damaged:
+                raise damaged[user_id]
+        return {
+            name: state.charges[user_id, bound.sequence] for (_, name), bound in state.keys.items()
+        }
 
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
@@ -238,13 +255,17 @@ class SqliteStore:
 
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         state = State()
-        read_set = self._memtable.prefetch(ReadSet.of(commands), state)
+        read_set = ReadSet.of(commands).narrowed(self.known_account)
+        read_set = self._memtable.prefetch(read_set, state)
         found = {user_id: self._cache.get(user_id) for user_id in read_set.users}
         cached = {user_id: account for user_id, account in found.items() if account}
         state.accounts.update(cached)
         read_set = ReadSet(read_set.users - cached.keys(), read_set.keys, read_set.charges)
+        newest_charge = self._memtable.newest_charge
         done = await self._connections.write(
-            lambda database: commit(database, commands, rule, state, read_set)
+            lambda database: commit(
+                database, commands, rule, state, read_set, newest_charge=newest_charge
+            )
         )
         if done.entries:
             try:
