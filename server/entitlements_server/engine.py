@@ -16,6 +16,7 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
+from entitlements_server.clock import wall_clock_us
 from entitlements_server.errors import CallError, InternalError, OverloadedError
 from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
@@ -46,11 +47,6 @@ group costs as much as ten commands. See docs/performance.md.
 
 MIN_BUSY_GROUP = 64
 """Commands that begin a group at once, however busy the event loop is."""
-
-
-def wall_clock_us() -> int:
-    """Return the time of this machine, microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
 
 
 class Observer(Protocol):
@@ -100,7 +96,7 @@ class Engine:
         store: Where to commit.
         catalogue: Returns the catalogue in force; called once per group.
         max_queued: Commands that may wait, at least 1; submissions beyond that are shed.
-        clock_us: The time, microseconds since 1970 UTC.
+        clock_us: The time, microseconds since 1970 UTC. A CallError of it fails the group, uncharged.
         choices: What the operator chooses about the rules.
         observer: Observes groups; None: nobody does.
         alerts: Reports what an operator has to look at.
@@ -287,7 +283,11 @@ class Engine:
     async def _results(self, commands: Sequence[Command]) -> Sequence[CommandResult]:
         """Commit commands. What cannot be committed is bisected out, so that it fails alone."""
         try:
-            results = await self._store.commit(commands, self._rule())
+            rule = self._rule()
+        except CallError as error:
+            return [Failed(error)] * len(commands)
+        try:
+            results = await self._store.commit(commands, rule)
         except StoreUnavailableError as error:
             return [Failed(error)] * len(commands)
         except Exception as error:  # noqa: BLE001  # nothing was stored: see Store.commit

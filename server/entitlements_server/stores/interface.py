@@ -279,6 +279,18 @@ class Store(Protocol):
             DamagedRecordError: A user's record cannot be read. None of that user's was stored.
         """
 
+    async def time_us(self) -> int | None:
+        """Read the clock of a store that several servers may share, microseconds since 1970 UTC.
+
+        None: only this process writes, so the clock of this machine counts.
+        """
+
+    async def newest_time_us(self) -> int:
+        """Read when the newest transaction of the ledger was recorded, microseconds since 1970 UTC.
+
+        0: there is none, or its record is damaged. Used at the start.
+        """
+
     async def identity(self) -> LedgerIdentity:
         """Read the identity of the ledger. Made when the store is first opened, and durable."""
 

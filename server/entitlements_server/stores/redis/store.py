@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from redis.exceptions import ResponseError
@@ -35,6 +36,7 @@ from entitlements_server.stores.redis.codec import (
     damaged_transaction,
     read_account,
     read_transaction,
+    user_of_change,
 )
 from entitlements_server.stores.redis.connection import Command as RedisCommand
 from entitlements_server.stores.redis.connection import DownError, LostError, UnfitError
@@ -237,6 +239,31 @@ class RedisStore:
             append_all(write.state.copy(), by_user[write.keys.user_id])
         await self._write(writes)
         _raise_first(writes)
+
+    async def time_us(self) -> int | None:
+        """See Store. In a cluster, that of the master of the first bucket."""
+        ((seconds, microseconds),) = await self._reader.read([Request(0, ("TIME",))])
+        return int(seconds) * 1_000_000 + int(microseconds)
+
+    async def newest_time_us(self) -> int:
+        """See Store. Asks every bucket for its newest change."""
+        changes = await self._reader.read_each(
+            [Request(bucket, ("LINDEX", f"{tag}:changes", -1)) for bucket, tag in enumerate(TAGS)]
+        )
+        users = [
+            (bucket, user_of_change(one))
+            for bucket, one in enumerate(changes)
+            if isinstance(one, bytes)
+        ]
+        texts = await self._reader.read_each(
+            [Request(bucket, ("HGET", f"{TAGS[bucket]}:accounts", user)) for bucket, user in users]
+        )
+        newest_us = 0
+        for (_, user_id), text in zip(users, texts, strict=True):
+            with suppress(DamagedRecordError, ForeignFormatError):
+                if isinstance(text, bytes):
+                    newest_us = max(newest_us, read_account(user_id, text).update_time_us)
+        return newest_us
 
     async def identity(self) -> LedgerIdentity:
         """See Store."""

@@ -6,6 +6,8 @@ A group is decided on the writing thread, on a state of its own.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from heapq import nsmallest
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -167,11 +169,15 @@ class SqliteStore:
         """See Store."""
         # The memtable first: what leaves it meanwhile is in the tables by then.
         newest = self._memtable.due()
-        flushed = await self._read(lambda database: database.due(until_us, limit + len(newest)))
-        found = {user_id: due_us for due_us, user_id in flushed}
-        found.update(newest)
-        due = sorted((due_us, user) for user, due_us in found.items() if 0 < due_us <= until_us)
-        return [user_id for _, user_id in due[:limit]]
+        due = [(at, user) for user, at in newest.items() if 0 < at <= until_us]
+        size = limit
+        while True:
+            flushed = await self._read(partial(Database.due, until_us=until_us, limit=size))
+            # Of these the table has an older time.
+            unchanged = [one for one in flushed if one[1] not in newest]
+            if len(flushed) < size or len(unchanged) >= limit:
+                return [user_id for _, user_id in nsmallest(limit, due + unchanged)]
+            size *= 4
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See Store. The cursor is the last user id read."""
@@ -192,6 +198,17 @@ class SqliteStore:
             self._epoch += 1
 
         await self._exclusively(write)
+
+    async def time_us(self) -> int | None:
+        """See Store."""
+        return None
+
+    async def newest_time_us(self) -> int:
+        """See Store."""
+        changes = self._memtable.active.changes
+        if changes:
+            return changes[-1][1].transaction.create_time_us
+        return await self._read(Database.newest_time_us)
 
     async def identity(self) -> LedgerIdentity:
         """See Store."""
