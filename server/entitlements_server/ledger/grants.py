@@ -7,6 +7,7 @@ What is moved is described by draws: which grant, how many tokens, and when they
 concerned there are none.
 """
 
+from bisect import insort
 from collections.abc import Iterator
 
 from entitlements_server.ledger.errors import TooManyGrantsError
@@ -20,11 +21,16 @@ POOL = ""
 
 def open_grants(account: Account, now_us: int) -> Draws:
     """Return the grants that can be spent now, soonest to expire first."""
+    grants = account.grants
+    if not grants or grants[0].expire_time_us > now_us:
+        return grants
     return tuple(one for one in account.grants if one.expire_time_us > now_us)
 
 
 def lapsed_grants(account: Account, until_us: int) -> Draws:
     """Return the grants that expire at `until_us` or before, soonest first."""
+    if not account.grants or account.grants[0].expire_time_us > until_us:
+        return ()
     return tuple(one for one in account.grants if one.expire_time_us <= until_us)
 
 
@@ -141,14 +147,19 @@ def grants_after(grants: Draws, draws: Draws, sign: int) -> Draws:
         draws: What it moved.
         sign: 1 if it put tokens there, -1 if it took them.
     """
-    after = {one.grant: one for one in grants}
+    after = list(grants)
     for draw in draws:
         if draw.grant == POOL:
             continue
-        before = after.get(draw.grant)
-        amount = sign * draw.amount + (before.amount if before else 0)
-        after[draw.grant] = Draw(draw.grant, amount, draw.expire_time_us)
-    return tuple(sorted((one for one in after.values() if one.amount), key=_order))
+        # A charge nearly always takes from the first one.
+        index = next((n for n, one in enumerate(after) if one.grant == draw.grant), None)
+        if index is None:
+            insort(after, Draw(draw.grant, sign * draw.amount, draw.expire_time_us), key=_order)
+        elif amount := after[index].amount + sign * draw.amount:
+            after[index] = Draw(draw.grant, amount, draw.expire_time_us)
+        else:
+            del after[index]
+    return tuple(after)
 
 
 def _order(grant: Draw) -> tuple[int, int]:

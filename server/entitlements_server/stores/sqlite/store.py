@@ -272,12 +272,7 @@ class SqliteStore:
 
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         state = State()
-        read_set = ReadSet.of(commands).narrowed(self.known_account)
-        read_set = self._memtable.prefetch(read_set, state)
-        found = {user_id: self._cache.get(user_id) for user_id in read_set.users}
-        cached = {user_id: account for user_id, account in found.items() if account}
-        state.accounts.update(cached)
-        read_set = ReadSet(read_set.users - cached.keys(), read_set.keys, read_set.charges)
+        read_set = self._memtable.prefetch(self._with_accounts(ReadSet.of(commands), state), state)
         newest_charge = self._memtable.newest_charge
         done = await self._connections.write(
             lambda database: commit(
@@ -296,6 +291,16 @@ class SqliteStore:
                     "A durable group could not be kept in memory."
                 ) from error
         return done.results
+
+    def _with_accounts(self, read_set: ReadSet, state: State) -> ReadSet:
+        """Add the accounts that are in memory to `state`, and return the rest of the read set."""
+        missing = self._memtable.prefetch_accounts(read_set.users, state)
+        found = {user_id: self._cache.get(user_id) for user_id in missing}
+        state.accounts.update({user: account for user, account in found.items() if account})
+        rest = missing - state.accounts.keys()
+        return ReadSet(rest, read_set.keys, read_set.charges, read_set.windows).narrowed(
+            state.accounts.get
+        )
 
     def _flush_if_due(self, size: int) -> None:
         """Flush a batch, if a segment is sealed or large enough to be."""
