@@ -9,7 +9,8 @@ import pytest
 
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
-from entitlements_server.ledger.decide import Recorded, Replayed, denial
+from entitlements_server.ledger.decide import denial
+from entitlements_server.ledger.outcomes import Recorded, Replayed
 from entitlements_server.ledger.values import Status
 from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.postgresql import writer
