@@ -1,5 +1,6 @@
 """Damaged rows and the life of a file: start, flush and crash."""
 
+from contextlib import closing
 from pathlib import Path
 
 import apsw
@@ -162,3 +163,33 @@ def test_a_finding_cannot_move_the_cursor_of_a_terminal() -> None:
     """A forged record may have any name."""
     finding = Finding("ada\r\x1b[2KAll of it holds", "", "its balance is wrong\u202e")
     assert str(finding) == ("user 'ada\\r\\x1b[2KAll of it holds': its balance is wrong\\u202e")
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "DELETE FROM changes WHERE sequence = 2",
+        "DELETE FROM changes WHERE sequence = 3",
+        "INSERT INTO changes SELECT position + 1, account, sequence FROM changes WHERE sequence = 3",
+        "UPDATE changes SET sequence = 5 - sequence WHERE sequence > 1",
+    ],
+)
+async def test_a_change_feed_with_gaps_copies_or_another_order_is_a_finding(
+    tmp_path: Path, edit: str
+) -> None:
+    """Whoever follows the ledger would miss a transaction, or see it before the one before."""
+    path = tmp_path / "ledger.sqlite"
+    store = await SqliteStore.open(path)
+    for _ in range(3):
+        await record(store, top_up("ada", 1))
+    await record(store, top_up("bob", 1))
+    assert await findings_of(store) == []
+    await store.close()
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute(edit)
+    store = await SqliteStore.open(path)
+    found = await findings_of(store)
+    await store.close()
+    assert found == [
+        "user 'ada': the change feed lacks transactions of it, or has them out of order"
+    ]

@@ -41,6 +41,27 @@ def check_tables(connection: apsw.Connection) -> Iterator[Finding]:
         except (apsw.Error, UnicodeDecodeError) as error:
             name = check.name.removesuffix(".sql").partition("_")[2].replace("_", " ")
             yield Finding("", "", f"SQLite cannot read it to check {name}: {error}")
+    try:
+        yield from _check_feed(connection)
+    except (apsw.Error, UnicodeDecodeError) as error:
+        yield Finding("", "", f"SQLite cannot read it to check the change feed: {error}")
+
+
+def _check_feed(connection: apsw.Connection) -> Iterator[Finding]:
+    """Check that the change feed has all transactions of each user, in order. Keeps a number for each."""
+    newest: dict[int, int] = {}
+    wrong: set[int] = set()
+    feed = connection.execute("SELECT account, sequence FROM changes ORDER BY position")
+    for account, sequence in feed:
+        if sequence != newest.get(account, 0) + 1:
+            wrong.add(account)
+        newest[account] = sequence
+    accounts = connection.execute("SELECT number, user_id, transaction_count FROM accounts")
+    for account, user_id, count in accounts:
+        if account in wrong or newest.get(account, 0) != count:
+            yield Finding(
+                user_id, "", "the change feed lacks transactions of it, or has them out of order"
+            )
 
 
 def _check_schema(connection: apsw.Connection) -> Iterator[Finding]:
