@@ -123,8 +123,9 @@ class Shares:
 
 async def hot(url: str, servers: int, charges: int, clients: int = 8) -> Shares:
     """Charge one user over all servers at once, until so many charges are made."""
+    user = f"hot-{servers}"
     async with serving(url, servers) as apis:
-        await apis[0].TopUp(user_id="hot", amount=10**9, idempotency_key="top-up")
+        await apis[0].TopUp(user_id=user, amount=10**9, idempotency_key="top-up")
         made = [0] * servers
         slowest_s = 0.0
         begin = time.monotonic()
@@ -133,13 +134,13 @@ async def hot(url: str, servers: int, charges: int, clients: int = 8) -> Shares:
             nonlocal slowest_s
             while sum(made) < charges:
                 asked = time.monotonic()
-                await apis[server].Consume(user_id="hot", feature="full_distribution")
+                await apis[server].Consume(user_id=user, feature="full_distribution")
                 slowest_s = max(slowest_s, time.monotonic() - asked)
                 made[server] += 1
 
         await asyncio.gather(*(client(n % servers) for n in range(clients * servers)))
         seconds = time.monotonic() - begin
-        assert await apis[-1].balance("hot") == 10**9 - 2 * sum(made)
+        assert await apis[-1].balance(user) == 10**9 - 2 * sum(made)
     return Shares(made, seconds, slowest_s)
 
 
