@@ -8,10 +8,10 @@ PROTOC = $(BIN)/python -m grpc_tools.protoc --proto_path=protos --proto_path=pro
 LISTEN ?= 127.0.0.1:50051
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run proto docs lint contract test test-all coverage check audit versions dist bench faults clean
+.PHONY: help setup run proto docs lint contract test test-all coverage check audit versions dist bench bench-stores faults clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: set PYTHON=/path/to/python3.11")'
@@ -75,6 +75,10 @@ versions: .venv/.ready ## the rules, API and transport on the newest Python, and
 bench: .venv/.ready ## measure beside servers that do nothing, and others; prints a table
 	$(BIN)/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
 	$(BIN)/python bench/run.py
+
+bench-stores: .venv/.ready ## measure each store beside FastAPI on PostgreSQL, and workers; prints tables
+	$(BIN)/pip install --quiet --disable-pip-version-check --requirement bench/requirements.txt
+	$(BIN)/python bench/stores.py $(ARGS)
 
 faults: .venv/.ready ## break it on purpose, at full length; prints a table
 	PYTHONPATH=tests $(BIN)/python -m faults.run $(CHECKS)

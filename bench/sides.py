@@ -11,7 +11,7 @@ from pathlib import Path
 
 from generators import generator
 from generators.load import Target
-from references.postgresql import cluster, programs
+from references.postgresql import Cluster, cluster, programs
 from servers import Server, reference, serving, warm_up
 from users import MANY
 from workloads import COMPLETION_QUEUE, FASTAPI, GRPC_AIO
@@ -54,17 +54,21 @@ async def empty_server(module: str, name: str, token: str) -> AsyncIterator[Side
 
 
 @asynccontextmanager
-async def fastapi_postgresql(token: str) -> AsyncIterator[Side]:
-    """Run the service over HTTP and its own PostgreSQL while the block runs."""
+async def own_cluster() -> AsyncIterator[Cluster]:
+    """Run a PostgreSQL cluster while the block runs."""
     folder = programs()
-    assert folder is not None
+    assert folder is not None, "`missing` says before that there is none."
     async with cluster(folder) as database:
-        environment = {"DATABASE_URL": database.url, "POOL": str(_POOL), "USERS": str(MANY)}
-        others = (database.process,)
-        async with reference(
-            "fastapi_postgresql", environment=environment, others=others
-        ) as server:
-            yield Side(FASTAPI, server, Target(server.address, token), generator="wrk")
+        yield database
+
+
+@asynccontextmanager
+async def fastapi_postgresql(token: str, database: Cluster) -> AsyncIterator[Side]:
+    """Run the service over HTTP on a PostgreSQL cluster while the block runs."""
+    environment = {"DATABASE_URL": database.url, "POOL": str(_POOL), "USERS": str(MANY)}
+    others = (database.process,)
+    async with reference("fastapi_postgresql", environment=environment, others=others) as server:
+        yield Side(FASTAPI, server, Target(server.address, token), generator="wrk")
 
 
 @asynccontextmanager
@@ -97,7 +101,8 @@ async def sides(ledger: Path, references: Collection[str]) -> AsyncIterator[list
             side = empty_server("completion_queue", COMPLETION_QUEUE, token)
             found.append(await stack.enter_async_context(side))
         if FASTAPI in references:
-            found.append(await stack.enter_async_context(fastapi_postgresql(token)))
+            database = await stack.enter_async_context(own_cluster())
+            found.append(await stack.enter_async_context(fastapi_postgresql(token, database)))
         yield found
 
 

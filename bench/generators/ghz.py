@@ -9,7 +9,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
 from entitlements.v1 import entitlement_service_pb2
 from generators.delimited import write_delimited
-from generators.load import CONNECTIONS, Calls, Load, Target, output_of
+from generators.load import Calls, Load, Target, output_of
 
 
 class Ghz:
@@ -29,7 +29,7 @@ class Ghz:
             "ghz", "--insecure", "--format=json", f"--protoset={contract}",
             f"--call={calls.method}", f"--binary-file={data}", f"--metadata={json.dumps(metadata)}",
             f"--concurrency={calls.in_flight}",
-            f"--connections={min(CONNECTIONS, calls.in_flight)}",
+            f"--connections={min(target.connections, calls.in_flight)}",
             f"--duration={seconds}s", "--duration-stop=wait", f"--rps={rps}", target.address,
         ])  # fmt: skip
         report = json.loads(output)

@@ -21,10 +21,12 @@ class Target:
     Attributes:
         address: Where, as HOST:PORT.
         token: The bearer token of each call, or empty for none.
+        connections: How many the calls in flight share, where they share any.
     """
 
     address: str
     token: str = ""
+    connections: int = CONNECTIONS
 
     @property
     def authorization(self) -> str:

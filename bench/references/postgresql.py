@@ -17,16 +17,8 @@ from typing import Any
 import psutil
 
 _READY_SECONDS = 30
-_SETTINGS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    "shared_buffers": "256MB",
-    "max_wal_size": "4GB",
-}
-"""Every commit is on the disk before it is answered; otherwise what a team sets on its first day."""
+SETTINGS = Path(__file__).with_suffix(".conf")
+"""The settings of every cluster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +54,8 @@ async def cluster(programs: Path) -> AsyncIterator[Cluster]:
         data, password = Path(folder) / "data", secrets.token_urlsafe(16)
         _make(programs, data, password, owner)
         port = _free_port()
-        settings = [f"--{name}={value}" for name, value in _SETTINGS.items()]
         process = await asyncio.create_subprocess_exec(
-            *(str(programs / "postgres"), "-D", str(data), f"--port={port}", *settings),
+            *(str(programs / "postgres"), "-D", str(data), f"--port={port}"),
             cwd=data,
             stderr=subprocess.DEVNULL,
             **owner,
@@ -111,6 +102,8 @@ def _make(programs: Path, data: Path, password: str, owner: dict[str, Any]) -> N
     secret.unlink()
     if made.returncode:
         raise SystemExit(f"No PostgreSQL cluster could be made: {made.stderr.strip()}")
+    with (data / "postgresql.conf").open("a") as settings:
+        settings.write(SETTINGS.read_text("utf-8"))
 
 
 def _free_port() -> int:

@@ -15,6 +15,7 @@
 | `instrumentation/` | metrics, traces and logs |
 | `tuning/` | how a server uses the machine: garbage collection, processors |
 | `app.py` | the wiring: from settings to a server that serves |
+| `workers/` | several such servers on one address, and their supervisor |
 | `maintenance/` | verify, export, statistics and copies of a ledger |
 | `cli/` | the command line `entitlements-server` |
 """

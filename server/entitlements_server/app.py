@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
+from prometheus_client import CollectorRegistry
 
 from entitlements_server.api.admission import Bounds
 from entitlements_server.api.auth import Auth
@@ -24,7 +26,7 @@ from entitlements_server.config.settings import Settings
 from entitlements_server.engine import Engine
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation import engine_observer, tracing_of
-from entitlements_server.instrumentation.metrics import Metrics
+from entitlements_server.instrumentation.metrics import Metrics, exposed
 from entitlements_server.instrumentation.native_log import NativeLog
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.ledger.limits import SECOND_US
@@ -41,6 +43,9 @@ log = structlog.get_logger()
 
 Reread = Callable[[], Sequence[Caller]]
 """Reads the callers again. May raise ConfigurationError."""
+
+Expose = Callable[[CollectorRegistry, Callable[[], bool]], AbstractContextManager[str]]
+"""Serves metrics, and whether the server is SERVING, while the block runs. Yields the address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +113,7 @@ async def running(
     *,
     built_in: Catalogue = BUILT_IN,
     clock_us: Callable[[], int] | None = None,
+    expose: Expose | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve while the block runs; then finish calls in flight and close the store.
 
@@ -119,6 +125,7 @@ async def running(
         built_in: The catalogue, unless the settings name a file.
         clock_us: The time, microseconds since 1970 UTC, which is trusted; None: that of the machine, or of
             a store that several servers share.
+        expose: Takes the metrics, if they are to be served; None: they are served at `metrics_listen`.
 
     Raises:
         ConfigurationError: A setting cannot be used: an address, a file, the store, an extra.
@@ -176,9 +183,8 @@ async def running(
             metrics.certificate_expires(certificate.expires_s if certificate else 0)
             if native is not None:
                 native.on_handshake_failure = metrics.handshake_failed
-            metrics_address = stack.enter_context(
-                metrics.served(settings.metrics_listen, lambda: health.serving)
-            )
+            expose = expose or partial(exposed, settings.metrics_listen)
+            metrics_address = stack.enter_context(expose(metrics.registry, lambda: health.serving))
         transport = await open_transport(
             settings.transport,
             dispatcher,
@@ -243,6 +249,7 @@ def _limits(settings: Settings) -> Limits:
         request_timeout_s=settings.request_timeout_seconds,
         max_unsent_bytes=settings.max_unsent_bytes,
         max_unsent_bytes_per_connection=settings.max_unsent_bytes_per_connection,
+        shares_port=settings.workers > 1,
     )
 
 

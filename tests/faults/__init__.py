@@ -45,6 +45,7 @@ CHECKS = {
     "copy": Check("copies", 130, "kills"),
     "redis": Check("redis_faults", 10, "runs with each of four faults"),
     "postgresql": Check("postgresql_faults", 10, "runs of 10 strikes with each of three faults"),
+    "workers": Check("worker_faults", 60, "workers killed, one every second"),
     "hostile": Check("hostile", 1000, "messages of each kind to each method"),
     "strangers": Check(
         "strangers", 10, "runs of 1,000 paths that are no UTF-8, and each other attack"

@@ -119,6 +119,11 @@ def _key_shared_by_users(change: Patch) -> None:
     _decision(change, decide)
 
 
+def _keys_bind_nothing(change: Patch) -> None:
+    """A key binds a charge: sent again, it is answered with that."""
+    change(Transaction, "binds_key", property(lambda _: False))
+
+
 def _denial_binds_key(change: Patch) -> None:
     """A denial binds nothing: after a top-up the same request succeeds."""
     change(Transaction, "binds_key", property(lambda self: bool(self.idempotency_key)))
@@ -283,6 +288,7 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "key-after-balance": _key_after_balance,
     "denial-unrecorded": _denial_unrecorded,
     "key-shared-by-users": _key_shared_by_users,
+    "keys-bind-nothing": _keys_bind_nothing,
     "denial-binds-key": _denial_binds_key,
     "refund-twice": _refund_twice,
     "denied-when-exact": _denied_when_exact,
@@ -309,6 +315,7 @@ OF_RULES = sorted(
         "sync-trusted-after-failure",  # only a power loss right after a failed sync
         "work-goes-on-after-a-failure",  # likewise
         "log-left",  # stops.py
+        "keys-bind-nothing",  # worker_faults.py
         "errors-sent-verbatim",  # hostile.py
         "rejections-hoarded",  # likewise
         "calls-hoarded",  # soak.py

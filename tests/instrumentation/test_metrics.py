@@ -20,6 +20,7 @@ from entitlements_server.app import RunningServer, running
 from entitlements_server.config.settings import Settings
 from entitlements_server.instrumentation.metrics import MetricsListenError
 from entitlements_server.stores.interface import StoreUnavailableError
+from entitlements_server.workers.exposition import MergedMetrics
 from support.repository import DOCS
 from support.rpc import Api, fails, raw
 from support.stores import FailingStore, GatedStore, used_by_servers
@@ -212,7 +213,9 @@ WORDS = {
 async def test_each_query_asks_for_what_the_server_exposes(server: RunningServer) -> None:
     exposed: dict[str, set[str]] = {}
     values: dict[tuple[str, str], set[str]] = {}
-    for name, labels in await samples(server):
+    with_workers = [one.samples for one in MergedMetrics([], lambda: 0).collect()]
+    more = [(one.name, one.labels.items()) for some in with_workers for one in some]
+    for name, labels in (*await samples(server), *more):
         exposed.setdefault(name, set()).update(key for key, _ in labels)
         for key, value in labels:
             values.setdefault((name, key), set()).add(value)

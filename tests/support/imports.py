@@ -15,7 +15,7 @@ PICTURE = ROOT / "docs" / "imports.svg"
 
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
-    ("app",),
+    ("app", "workers"),
     ("api", "maintenance", "sweeper"),
     ("transport",),
     ("instrumentation",),

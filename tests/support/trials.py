@@ -6,6 +6,7 @@ The tests run short ones; `bench/redis_ledger.py` runs them at full length.
 import asyncio
 import itertools
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -20,30 +21,46 @@ from support.redis import RedisServer
 from support.rpc import Api
 from support.server_process import ServerProcess
 
+_OF_ITS_OWN = (("grpc.use_local_subchannel_pool", 1),)
+"""A connection of its own for each channel."""
+
+_USERS = 100
+
 
 @asynccontextmanager
-async def serving(url: str, count: int) -> AsyncIterator[list[Api]]:
-    """Run some server processes on one ledger while the block runs."""
+async def serving(url: str, count: int, workers: int = 1) -> AsyncIterator[list[Api]]:
+    """Run some servers on one ledger while the block runs. Yields connections to them, in turns.
+
+    Args:
+        url: Of the ledger.
+        count: How many servers.
+        workers: Processes of each server. The kernel gives each connection to one of them, so there are
+            eight times as many.
+    """
     async with AsyncExitStack() as stack:
+        processes = [
+            stack.enter_context(ServerProcess("--store", url, "--workers", str(workers)))
+            for _ in range(count)
+        ]
         apis = []
-        for _ in range(count):
-            process = stack.enter_context(ServerProcess("--store", url))
-            channel = grpc.aio.insecure_channel(process.address)
-            apis.append(Api(await stack.enter_async_context(channel)))
+        for _ in range(1 if workers == 1 else 8 * workers):
+            for process in processes:
+                channel = grpc.aio.insecure_channel(process.address, options=_OF_ITS_OWN)
+                apis.append(Api(await stack.enter_async_context(channel)))
         yield apis
 
 
-async def race(url: str, servers: int, clients: int) -> Counter[str]:
+async def race(url: str, servers: int, clients: int, workers: int = 1) -> Counter[str]:
     """Let clients of all servers ask at once for 2 of the last 10 tokens of one user.
 
     Returns:
         How often each status code was answered.
     """
-    async with serving(url, servers) as apis:
+    async with serving(url, servers, workers) as apis:
         await apis[0].TopUp(user_id="racer", amount=10, idempotency_key="top-up")
         codes = await asyncio.gather(
             *(
-                _code(apis[n % servers].Consume(
+                _code(apis[n % len(apis)].Consume(
                     user_id="racer", feature="full_distribution", idempotency_key=f"race-{n}"
                 ))
                 for n in range(clients)
@@ -55,14 +72,14 @@ async def race(url: str, servers: int, clients: int) -> Counter[str]:
         return Counter(codes)
 
 
-async def duplicates(url: str, servers: int, keys: int, copies: int, users: int = 100) -> int:
+async def duplicates(url: str, servers: int, keys: int, copies: int, *, workers: int = 1) -> int:
     """Send each key several times, through all servers in turn and all mixed up.
 
     Returns:
         How many charges there are in the end.
     """
-    async with serving(url, servers) as apis:
-        names = [f"dup-{n}" for n in range(users)]
+    async with serving(url, servers, workers) as apis:
+        names = [f"dup-{n}" for n in range(_USERS)]
         for name in names:
             await apis[0].TopUp(user_id=name, amount=10**6, idempotency_key="top-up")
         calls = [(key, copy) for key in range(keys) for copy in range(copies)]
@@ -72,8 +89,8 @@ async def duplicates(url: str, servers: int, keys: int, copies: int, users: int 
 
         async def one(key: int, copy: int) -> None:
             async with places:
-                response = await apis[copy % servers].Consume(
-                    user_id=names[key % users],
+                response = await apis[copy % len(apis)].Consume(
+                    user_id=names[key % _USERS],
                     feature="full_distribution",
                     idempotency_key=f"key-{key}",
                 )
@@ -87,6 +104,44 @@ async def duplicates(url: str, servers: int, keys: int, copies: int, users: int 
             charges += len(past) - 1
             assert await apis[-1].balance(name) == 10**6 - 2 * (len(past) - 1)
         return charges
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How a hot user was charged over several servers.
+
+    Attributes:
+        charges: Of each server.
+        seconds: How long it took.
+        slowest_s: The longest call.
+    """
+
+    charges: list[int]
+    seconds: float
+    slowest_s: float
+
+
+async def hot(url: str, servers: int, charges: int, clients: int = 8) -> Shares:
+    """Charge one user over all servers at once, until so many charges are made."""
+    user = f"hot-{servers}"
+    async with serving(url, servers) as apis:
+        await apis[0].TopUp(user_id=user, amount=10**9, idempotency_key="top-up")
+        made = [0] * servers
+        slowest_s = 0.0
+        begin = time.monotonic()
+
+        async def client(server: int) -> None:
+            nonlocal slowest_s
+            while sum(made) < charges:
+                asked = time.monotonic()
+                await apis[server].Consume(user_id=user, feature="full_distribution")
+                slowest_s = max(slowest_s, time.monotonic() - asked)
+                made[server] += 1
+
+        await asyncio.gather(*(client(n % servers) for n in range(clients * servers)))
+        seconds = time.monotonic() - begin
+        assert await apis[-1].balance(user) == 10**9 - 2 * sum(made)
+    return Shares(made, seconds, slowest_s)
 
 
 async def _code(call: "asyncio.Future[object]") -> str:

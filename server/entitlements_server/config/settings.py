@@ -122,6 +122,13 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Maximum number of calls at a time; further calls are shed.",
     )
+    workers: int = Field(
+        1,
+        ge=1,
+        le=256,
+        description="Server processes that share the address: more than one on PostgreSQL and Redis only."
+        " Limits are for each of them.",
+    )
     transport: Literal["completion-queue", "threads"] = Field(
         "completion-queue",
         description="How calls are served: by gRPC's completion queue, or by a thread pool, which is slower.",

@@ -8,7 +8,8 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, Literal
 
 import structlog
@@ -24,7 +25,10 @@ _CREDENTIALS = re.compile(
 
 
 def configure_logs(
-    log_format: Literal["console", "json"], level: str, secrets: Iterable[str] = ()
+    log_format: Literal["console", "json"],
+    level: str,
+    secrets: Iterable[str] = (),
+    fields: Mapping[str, object] = MappingProxyType({}),
 ) -> None:
     """Configure structlog and the logging of libraries, for the whole process.
 
@@ -32,6 +36,7 @@ def configure_logs(
         log_format: Format of the lines.
         level: Minimum level.
         secrets: Texts to mask, in addition to what looks like a credential.
+        fields: What every line has, besides its own.
     """
     minimum = logging.getLevelNamesMapping()[level.upper()]
     mask = masking(secrets)
@@ -40,7 +45,14 @@ def configure_logs(
     def masked(logger: Any, name: str, event: structlog.typing.EventDict) -> str:
         return mask(str(render(logger, name, event)))
 
+    def with_fields(
+        _: Any, __: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
+        event.update(fields)
+        return event
+
     shared: list[structlog.typing.Processor] = [
+        with_fields,
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -207,27 +207,6 @@ class Metrics:
         """Set when the certificate in use expires, seconds since 1970 UTC."""
         self._certificate_expiry.set(at_s)
 
-    @contextmanager
-    def served(self, listen: str, ready: Callable[[], bool]) -> Iterator[str]:
-        """Serve metrics and probes over HTTP while the block runs. Yields the address, as HOST:PORT.
-
-        Args:
-            listen: Where to listen, as HOST:PORT.
-            ready: Returns whether the server is SERVING.
-
-        Raises:
-            MetricsListenError: The server cannot listen on the address.
-        """
-        with ExitStack() as stack:
-            try:
-                address = stack.enter_context(serving_http(listen, self.registry, ready))
-            except OSError as error:
-                raise MetricsListenError(
-                    f"The server cannot listen on {listen} for metrics ({error.strerror}): choose"
-                    " another address with --metrics-listen."
-                ) from error
-            yield address
-
     def _recorded(self, transaction: Transaction) -> None:
         match transaction.kind:
             case Kind.CONSUME:
@@ -249,3 +228,26 @@ class Metrics:
     def _by_feature(self, name: str, text: str) -> Callable[[str], Counter]:
         counter = Counter(f"entitlements_{name}", text, ("feature",), registry=self.registry)
         return cache(counter.labels)
+
+
+@contextmanager
+def exposed(listen: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> Iterator[str]:
+    """Serve metrics and probes over HTTP while the block runs. Yields the address, as HOST:PORT.
+
+    Args:
+        listen: Where to listen, as HOST:PORT.
+        registry: The metrics.
+        ready: Returns whether the server is SERVING.
+
+    Raises:
+        MetricsListenError: The server cannot listen on the address.
+    """
+    with ExitStack() as stack:
+        try:
+            address = stack.enter_context(serving_http(listen, registry, ready))
+        except OSError as error:
+            raise MetricsListenError(
+                f"The server cannot listen on {listen} for metrics ({error.strerror}): choose"
+                " another address with --metrics-listen."
+            ) from error
+        yield address

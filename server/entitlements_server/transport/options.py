@@ -34,6 +34,8 @@ class Limits:
         request_timeout_s: How long a call may wait for its request.
         max_unsent_bytes: Bytes of unsent answers, in total.
         max_unsent_bytes_per_connection: The same, per connection.
+        shares_port: Whether other processes of this account may listen on the same port. The kernel gives
+            each connection to one of them.
     """
 
     max_connections: int = 4096
@@ -43,13 +45,14 @@ class Limits:
     request_timeout_s: float = 5
     max_unsent_bytes: int = 32 * 1024 * 1024
     max_unsent_bytes_per_connection: int = 8 * 1024 * 1024
+    shares_port: bool = False
 
 
 def options(limits: Limits) -> tuple[tuple[str, int], ...]:
     """Return gRPC's options."""
     return (
         # Otherwise a second server could listen on the same port unnoticed.
-        ("grpc.so_reuseport", 0),
+        ("grpc.so_reuseport", int(limits.shares_port)),
         ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
         ("grpc.max_metadata_size", MAX_METADATA_BYTES // 2),
         ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
