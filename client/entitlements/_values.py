@@ -333,7 +333,7 @@ def transaction(
         lifetime=_optional_period(message, "lifetime"),
         access_until=_optional_time(message, "access_until"),
         available=message.available if message.HasField("available") else None,
-        labels=dict(message.labels),
+        labels=dict(sorted(message.labels.items())),
         replayed=replayed,
         covered=covered,
         refunded=refunded,
