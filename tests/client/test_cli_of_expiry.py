@@ -95,7 +95,7 @@ def test_a_history_shows_expiry_draws_uses_and_labels(run: Run, local: LocalServ
     assert only == [expired]
     details = run("transaction", "ada", charge["transaction_id"]).stdout
     assert "3 until 2" in details
-    assert "3 that never expire" in details
+    assert "3 others" in details
     details = run("transaction", "ada", granted["transaction_id"]).stdout
     assert "1 day" in details
     assert "by=[red]me, plan=pro" in details

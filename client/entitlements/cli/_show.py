@@ -243,7 +243,7 @@ def _draws(draws: Sequence[Draw]) -> str:
     return ", ".join(
         f"{each.amount} until {_time(each.expire_time)}"
         if each.expire_time
-        else f"{each.amount} that never expire"
+        else f"{each.amount} others"
         for each in draws
     )
 
