@@ -9,7 +9,8 @@ import httpx
 import pytest
 from fastapi import FastAPI, Header, HTTPException
 
-from entitlements import Transaction
+from entitlements import AsyncEntitlementClient, Transaction
+from entitlements._calls import Call
 from entitlements.fastapi import Gate, install
 from entitlements.testing import LocalService
 
@@ -140,6 +141,31 @@ async def test_what_a_charge_covers_waits_for_the_request_that_may_refund_it(
     work.end.set()
     assert (await first).status_code == 418
     assert local.balance("ada") == 7
+    assert headers(await http.get("/events/final"))[0] == "2"
+
+
+async def test_it_waits_for_the_refund_itself(
+    http: httpx.AsyncClient, work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until that is recorded, the charge still covers the event."""
+    run: Any = AsyncEntitlementClient._run
+    refunding, refund = asyncio.Event(), asyncio.Event()
+
+    async def run_late(client: AsyncEntitlementClient, call: Call[Any]) -> Any:
+        if call.method == "Refund":
+            refunding.set()
+            await refund.wait()
+        return await run(client, call)
+
+    monkeypatch.setattr(AsyncEntitlementClient, "_run", run_late)
+    work.end.set()
+    first = asyncio.create_task(http.get("/events/final/fails-late"))
+    async with asyncio.timeout(30):
+        await refunding.wait()
+    meanwhile = await http.get("/events/final")
+    refund.set()
+    assert meanwhile.status_code == 409
+    assert (await first).status_code == 418
     assert headers(await http.get("/events/final"))[0] == "2"
 
 
