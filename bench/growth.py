@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from entitlements_server.engine import wall_clock_us
+from entitlements_server.clock import wall_clock_us
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
-from entitlements_server.ledger.decide import Outcome, bind
+from entitlements_server.ledger.decide import bind
+from entitlements_server.ledger.outcomes import Outcome
 from entitlements_server.stores.factory import open_store
 
 # A real Redis, as the tests start it.

@@ -31,7 +31,7 @@ from users import MANY
 from workloads import CONSUME, GRPC_AIO, HOT_USER, Workload
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
-from entitlements_server.ledger.decide import Recorded
+from entitlements_server.ledger.outcomes import Recorded
 from entitlements_server.ledger.values import Transaction
 from entitlements_server.maintenance.copy import copy as copy_ledger
 from entitlements_server.stores.factory import open_store

@@ -51,11 +51,12 @@ In the order in which they are found. Each may also be answered with any reason 
 | RPC | idempotent | reasons |
 |---|---|---|
 | CheckAccess, BatchCheckAccess | reads only | INVALID_FIELD, UNKNOWN_FEATURE |
-| Consume | by key | INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INSUFFICIENT_TOKENS |
+| Consume | by key; in an access window | INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, \
+PRICE_CHANGED, INSUFFICIENT_TOKENS |
 | BatchConsume | by the keys of its requests | INVALID_FIELD; those of Consume stand in each result |
 | Refund | by key; a full refund also by its charge | INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, \
 TRANSACTION_NOT_FOUND, NOT_REFUNDABLE, REFUND_EXCEEDS_CHARGE, BALANCE_LIMIT_EXCEEDED |
-| TopUp | by key | INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, BALANCE_LIMIT_EXCEEDED |
+| TopUp | by key | INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, TOO_MANY_GRANTS, BALANCE_LIMIT_EXCEEDED |
 | SetBalance | by key | INVALID_FIELD, IDEMPOTENCY_KEY_REUSED |
 | GetAccount, ListTransactions | reads only | INVALID_FIELD |
 | GetTransaction | reads only | INVALID_FIELD, TRANSACTION_NOT_FOUND |

@@ -12,7 +12,7 @@ A call that fails never grants access: see `EntitlementError`. The stubs of the 
 | module | contents |
 |---|---|
 | `_sync.py`, `_async.py` | the two clients |
-| `_purchase.py`, `_batching.py` | `require_tokens`; charges that are sent together |
+| `_purchase.py`, `_batching.py` | `require_tokens`, and which charges give access; charges that are sent together |
 | `_calls.py`, `_values.py` | each call as a value, and what it answers |
 | `_channel.py`, `_address.py` | the connection: retries, deadline, TLS, credentials; where it goes |
 | `_errors.py`, `_error_mapping.py` | the errors, and which one a failed call is |
@@ -28,6 +28,7 @@ from entitlements._async import AsyncEntitlementClient
 from entitlements._channel import Tls
 from entitlements._errors import (
     AccessDeniedError,
+    AccessEndedError,
     BalanceLimitExceededError,
     CallerRefusedError,
     ChargeRefundedError,
@@ -35,10 +36,12 @@ from entitlements._errors import (
     IdempotencyKeyReusedError,
     InvalidRequestError,
     NotRefundableError,
+    PriceChangedError,
     RateLimitedError,
     RefundExceedsChargeError,
     ServiceError,
     ServiceUnavailableError,
+    TooManyGrantsError,
     TransactionNotFoundError,
     UnexpectedServiceError,
     UnknownFeatureError,
@@ -49,8 +52,10 @@ from entitlements._values import (
     Access,
     Account,
     ConsumeRequest,
+    Draw,
     Feature,
     FeatureTier,
+    Grant,
     Transaction,
     TransactionKind,
     TransactionStatus,
@@ -60,6 +65,7 @@ from entitlements._version import __version__
 __all__ = [
     "Access",
     "AccessDeniedError",
+    "AccessEndedError",
     "Account",
     "AsyncEntitlementClient",
     "AsyncPurchase",
@@ -67,19 +73,23 @@ __all__ = [
     "CallerRefusedError",
     "ChargeRefundedError",
     "ConsumeRequest",
+    "Draw",
     "EntitlementClient",
     "EntitlementError",
     "Feature",
     "FeatureTier",
+    "Grant",
     "IdempotencyKeyReusedError",
     "InvalidRequestError",
     "NotRefundableError",
+    "PriceChangedError",
     "Purchase",
     "RateLimitedError",
     "RefundExceedsChargeError",
     "ServiceError",
     "ServiceUnavailableError",
     "Tls",
+    "TooManyGrantsError",
     "Transaction",
     "TransactionKind",
     "TransactionNotFoundError",

@@ -1,8 +1,9 @@
 """The client for asyncio. Every method means what it means in `EntitlementClient`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -10,9 +11,9 @@ import grpc
 
 from entitlements import _calls, _channel, _error_mapping
 from entitlements._batching import Batcher
-from entitlements._calls import Call
+from entitlements._calls import NO_LABELS, Call
 from entitlements._errors import EntitlementError
-from entitlements._purchase import AsyncPurchase, Flow, PurchaseFlow
+from entitlements._purchase import AsyncPurchase, Flow, PurchaseFlow, charge, charges
 from entitlements._values import (
     Access,
     Account,
@@ -107,12 +108,13 @@ class AsyncEntitlementClient:
         self._closed = False
         self._links: dict[asyncio.AbstractEventLoop, _Link] = {}
 
-    async def check_access(self, user_id: str, feature: str) -> Access:
+    async def check_access(self, user_id: str, feature: str, *, event_id: str = "") -> Access:
         """Check whether a user could be charged for a feature now. Writes and reserves nothing.
 
         Args:
             user_id: The user.
             feature: The feature.
+            event_id: The analysed event: access to it that was charged for counts.
 
         Returns:
             The decision, the cost and the tokens available.
@@ -122,16 +124,17 @@ class AsyncEntitlementClient:
             UnknownFeatureError: The catalogue has no such feature.
             ServiceError: The service could not answer. This is never a yes.
         """
-        return await self._run(_calls.check_access(user_id, feature))
+        return await self._run(_calls.check_access(user_id, feature, event_id))
 
     async def batch_check_access(
-        self, user_id: str, features: Iterable[str] = ()
+        self, user_id: str, features: Iterable[str] = (), *, event_id: str = ""
     ) -> tuple[Access, ...]:
         """Check several features against one balance. Writes and reserves nothing.
 
         Args:
             user_id: The user.
             features: At most 1000 features. None: the whole catalogue, in its order.
+            event_id: The analysed event, the same for all: access to it that was charged for counts.
 
         Returns:
             One decision for each feature, in the order of the request.
@@ -141,9 +144,9 @@ class AsyncEntitlementClient:
             UnknownFeatureError: The catalogue lacks one of the features.
             ServiceError: The service could not answer. This is never a yes.
         """
-        return await self._run(_calls.batch_check_access(user_id, features))
+        return await self._run(_calls.batch_check_access(user_id, features, event_id))
 
-    async def check_feature_access(self, user_id: str, feature: str) -> bool:
+    async def check_feature_access(self, user_id: str, feature: str, *, event_id: str = "") -> bool:
         """Check whether a user could be charged for a feature now: for menus, not for gates.
 
         It reserves nothing; `require_tokens` is the gate.
@@ -151,21 +154,30 @@ class AsyncEntitlementClient:
         Args:
             user_id: The user.
             feature: The feature.
+            event_id: The analysed event: access to it that was charged for counts.
 
         Returns:
-            Whether the balance covers the cost.
+            Whether the available tokens cover the cost, or there is access to the event already.
 
         Raises:
             InvalidRequestError: An argument is malformed.
             UnknownFeatureError: The catalogue has no such feature.
             ServiceError: The service could not answer. This is never a yes.
         """
-        return (await self.check_access(user_id, feature)).allowed
+        return (await self.check_access(user_id, feature, event_id=event_id)).allowed
 
     def require_tokens(
-        self, *, user_id: str, feature: str, event_id: str = "", idempotency_key: str | None = None
+        self,
+        *,
+        user_id: str,
+        feature: str,
+        event_id: str = "",
+        idempotency_key: str | None = None,
+        quantity: int = 1,
+        max_cost: int | None = None,
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> AsyncPurchase:
-        """Charge for one use of a feature, or raise: `await` it, or put it around the work.
+        """Charge for uses of a feature, or raise: `await` it, or put it around the work.
 
         With `async with`, an exception that leaves the block, including cancellation, refunds the
         tokens before it propagates. A retry under the same key costs nothing more. A retry that
@@ -174,52 +186,76 @@ class AsyncEntitlementClient:
         Args:
             user_id: The user to charge.
             feature: The feature to charge for. The service sets the price.
-            event_id: The analysed event. The same key with another event counts as reused.
+            event_id: The analysed event. The same key with another event counts as reused. If the feature
+                gives access for a time, the same event costs nothing until then.
             idempotency_key: Your key, so that you can retry. None: a new key for this call.
+            quantity: How many uses to charge for, 1 to 10^6. Only 1 if the feature gives access for a time.
+            max_cost: Highest total cost to accept, in tokens. None: any price.
+            labels: Labels to store with the charge, at most 8.
 
         Returns:
             What to `await` or to enter; either gives the transaction that paid.
 
         Raises:
-            AccessDeniedError: The balance does not cover the cost.
+            AccessDeniedError: The available tokens do not cover the cost.
+            AccessEndedError: The access that this key's charge gave has ended. Use a new key.
             ChargeRefundedError: The charge of this key was refunded. Use a new key.
+            PriceChangedError: The feature costs more than `max_cost`.
             IdempotencyKeyReusedError: The key belongs to another request of this user.
             InvalidRequestError: An argument is malformed.
             UnknownFeatureError: The catalogue has no such feature.
             ServiceError: It is not known whether the user was charged. Retry with the error's
                 `idempotency_key`. Nothing is granted.
         """
-        purchase = PurchaseFlow.of(user_id, feature, event_id, idempotency_key)
+        purchase = PurchaseFlow.of(
+            ConsumeRequest(user_id, feature, event_id, idempotency_key, quantity, max_cost, labels)
+        )
         return AsyncPurchase(
             lambda: self._drive(purchase.pay()),
             lambda paid, cause: self._shielded(self._drive(purchase.refund(paid, cause))),
         )
 
     async def consume(
-        self, user_id: str, feature: str, *, event_id: str = "", idempotency_key: str | None = None
+        self,
+        user_id: str,
+        feature: str,
+        *,
+        event_id: str = "",
+        idempotency_key: str | None = None,
+        quantity: int = 1,
+        max_cost: int | None = None,
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> Transaction:
-        """Charge for one use of a feature. This is the bare RPC; `require_tokens` is the gate.
+        """Charge for uses of a feature. This is close to the RPC; `require_tokens` is the gate.
 
         Args:
             user_id: The user to charge.
             feature: The feature to charge for. The service sets the price.
-            event_id: The analysed event, for the history.
+            event_id: The analysed event. If the feature gives access for a time, the same event costs
+                nothing until then: the answer is the charge that paid for it, and `covered`.
             idempotency_key: Your key, so that you can retry. None: a new key for this call.
+            quantity: How many uses to charge for, 1 to 10^6. Only 1 if the feature gives access for a time.
+            max_cost: Highest total cost to accept, in tokens. None: any price.
+            labels: Labels to store with the charge, at most 8.
 
         Returns:
-            The charge. A replay returns the original charge, even if it was refunded since.
+            The charge. A replay returns the original charge, even if it was refunded since: see
+            `refunded`.
 
         Raises:
-            AccessDeniedError: The balance does not cover the cost.
+            AccessDeniedError: The available tokens do not cover the cost.
+            AccessEndedError: The access that this key's charge gave has ended. Use a new key.
             IdempotencyKeyReusedError: The key belongs to another request of this user.
-            InvalidRequestError: An argument is malformed.
+            InvalidRequestError: An argument is malformed or out of range.
+            PriceChangedError: The feature costs more than `max_cost`.
             UnknownFeatureError: The catalogue has no such feature.
             ServiceError: It is not known whether the user was charged. Retry with the error's
                 `idempotency_key`.
         """
-        return await self._run(
-            _calls.consume(ConsumeRequest(user_id, feature, event_id, idempotency_key))
+        request = ConsumeRequest(
+            user_id, feature, event_id, idempotency_key, quantity, max_cost, labels
         )
+        return await self._drive(charge(request))
 
     async def batch_consume(
         self, requests: Iterable[ConsumeRequest]
@@ -237,7 +273,7 @@ class AsyncEntitlementClient:
             ServiceError: The call as a whole failed. With keys of your own it may be repeated.
         """
         asked = list(requests)
-        return await self._run(_calls.batch_consume(asked)) if asked else []
+        return await self._drive(charges(asked)) if asked else []
 
     async def refund(
         self,
@@ -247,6 +283,7 @@ class AsyncEntitlementClient:
         *,
         reason: str = "",
         idempotency_key: str | None = None,
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> Transaction:
         """Refund a charge, whole or in part.
 
@@ -256,6 +293,7 @@ class AsyncEntitlementClient:
             amount: Tokens to refund. 0: all that remain; asking again returns the same refund.
             reason: Why, for the history.
             idempotency_key: Your key, so that you can retry. None: a new key for this call.
+            labels: Labels to store with the refund, at most 8.
 
         Returns:
             The refund.
@@ -271,19 +309,38 @@ class AsyncEntitlementClient:
                 error's `idempotency_key`.
         """
         return await self._run(
-            _calls.refund(user_id, transaction_id, amount, reason, idempotency_key)
+            _calls.refund(
+                user_id,
+                transaction_id,
+                amount,
+                reason=reason,
+                idempotency_key=idempotency_key,
+                labels=labels,
+            )
         )
 
     async def top_up(
-        self, user_id: str, amount: int, *, reason: str = "", idempotency_key: str | None = None
+        self,
+        user_id: str,
+        amount: int,
+        *,
+        expire_time: datetime | None = None,
+        lifetime: timedelta | None = None,
+        reason: str = "",
+        idempotency_key: str | None = None,
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> Transaction:
-        """Add tokens to an account. The account need not exist.
+        """Add tokens to an account, which may expire. The account need not exist.
 
         Args:
             user_id: The user.
             amount: Tokens to add, 1 to 10^12.
+            expire_time: When they expire, with a time zone, in the future. None: not at a given time.
+            lifetime: How long they last from now on, 1 second to 36,500 days. Not together with
+                `expire_time`. Neither: they never expire.
             reason: Why, for the history.
             idempotency_key: Your key, so that you can retry. None: a new key for this call.
+            labels: Labels to store with the top-up, at most 8.
 
         Returns:
             The top-up.
@@ -292,21 +349,39 @@ class AsyncEntitlementClient:
             BalanceLimitExceededError: The balance would exceed its limit.
             IdempotencyKeyReusedError: The key belongs to another request of this user.
             InvalidRequestError: An argument is malformed or out of range.
+            TooManyGrantsError: The account has as many open grants as it may.
             ServiceError: It is not known whether the tokens were added. Retry with the error's
                 `idempotency_key`.
         """
-        return await self._run(_calls.top_up(user_id, amount, reason, idempotency_key))
+        return await self._run(
+            _calls.top_up(
+                user_id,
+                amount,
+                expire_time=expire_time,
+                lifetime=lifetime,
+                reason=reason,
+                idempotency_key=idempotency_key,
+                labels=labels,
+            )
+        )
 
     async def set_balance(
-        self, user_id: str, balance: int, *, reason: str = "", idempotency_key: str | None = None
+        self,
+        user_id: str,
+        balance: int,
+        *,
+        reason: str = "",
+        idempotency_key: str | None = None,
+        labels: Mapping[str, str] = NO_LABELS,
     ) -> Transaction:
-        """Set the balance of an account. The difference is recorded.
+        """Set the balance of an account. The difference is recorded, after what has expired by now.
 
         Args:
             user_id: The user.
             balance: The new balance in tokens, 0 to 2^53 - 1.
             reason: Why, for the history.
             idempotency_key: Your key, so that you can retry. None: a new key for this call.
+            labels: Labels to store with the adjustment, at most 8.
 
         Returns:
             The adjustment.
@@ -317,7 +392,11 @@ class AsyncEntitlementClient:
             ServiceError: It is not known whether the balance was set. Retry with the error's
                 `idempotency_key`.
         """
-        return await self._run(_calls.set_balance(user_id, balance, reason, idempotency_key))
+        return await self._run(
+            _calls.set_balance(
+                user_id, balance, reason=reason, idempotency_key=idempotency_key, labels=labels
+            )
+        )
 
     async def get_account(self, user_id: str) -> Account:
         """Read an account.

@@ -27,8 +27,8 @@ MAX_UNDER_WAY = 2
 MAX_WAITING = 10_000
 """Most charges that wait for a call. Further ones fail at once."""
 
-MAX_CHARGE_BYTES = 2048
-"""Size of the largest charge that is batched. A valid one has at most 700 bytes, and one that is too
+MAX_CHARGE_BYTES = 4096
+"""Size of the largest charge that is batched. A valid one has at most 3,400 bytes, and one that is too
 large for the service must not fail the others of its batch."""
 
 _Waiting = tuple[Call[Any], asyncio.Future[rpc.ConsumeResponse]]

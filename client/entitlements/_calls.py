@@ -3,12 +3,16 @@
 The two clients only run these values, one with blocking gRPC and one with asyncio.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from entitlements import _error_mapping, _values
 from entitlements._errors import EntitlementError, InvalidRequestError
@@ -25,6 +29,9 @@ from entitlements.v1 import entitlement_service_pb2 as rpc
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Message)
+
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+"""The default of arguments."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,38 +90,49 @@ def _message(kind: type[M], at: str = "", /, **fields: Any) -> M:
                     "Nothing was sent."
                 ) from None
             except ValueError:
-                raise InvalidRequestError(
-                    f"The value of {at}{name} cannot be sent: a number is too large, or a text is "
-                    "not valid Unicode. Nothing was sent.",
-                    reason="INVALID_FIELD",
-                    metadata={"field": f"{at}{name}"},
+                raise _invalid(
+                    f"{at}{name}", "cannot be sent: a number is too large, or a text is not Unicode"
                 ) from None
         raise
 
 
+def _invalid(field: str, why: str) -> InvalidRequestError:
+    return InvalidRequestError(
+        f"The value of {field} {why}. Nothing was sent.",
+        reason="INVALID_FIELD",
+        metadata={"field": field},
+    )
+
+
 def _expected(kind: type[Message], name: str) -> str:
     field = kind.DESCRIPTOR.fields_by_name[name]
+    if field.message_type is not None:
+        return "a mapping of str to str"  # Times and periods are messages already.
     one = "str" if field.type == field.TYPE_STRING else "int"
     return f"a sequence of {one}" if field.is_repeated else one
 
 
-def check_access(user_id: str, feature: str) -> Call[Access]:
+def check_access(user_id: str, feature: str, event_id: str) -> Call[Access]:
     """Check one feature."""
-    request = _message(rpc.CheckAccessRequest, user_id=user_id, feature=feature)
+    request = _message(rpc.CheckAccessRequest, user_id=user_id, feature=feature, event_id=event_id)
     return Call("CheckAccess", request, lambda response: _values.access(response.access))
 
 
-def batch_check_access(user_id: str, features: Iterable[str]) -> Call[tuple[Access, ...]]:
+def batch_check_access(
+    user_id: str, features: Iterable[str], event_id: str
+) -> Call[tuple[Access, ...]]:
     """Check several features. None: the whole catalogue."""
     named = tuple(features) if isinstance(features, Iterable) else features
-    request = _message(rpc.BatchCheckAccessRequest, user_id=user_id, features=named)
+    request = _message(
+        rpc.BatchCheckAccessRequest, user_id=user_id, features=named, event_id=event_id
+    )
     return Call("BatchCheckAccess", request, lambda r: tuple(map(_values.access, r.access)))
 
 
 def consume(request: ConsumeRequest) -> Call[Transaction]:
     """Charge. A request without a key gets one, so that gRPC may retry it."""
     key = request.idempotency_key or new_key()
-    return Call("Consume", _consume_message(request, key), _values.written, key)
+    return Call("Consume", _consume_message(request, key), _values.charged, key)
 
 
 def batch_consume(
@@ -129,7 +147,7 @@ def batch_consume(
 
     def read(response: rpc.BatchConsumeResponse) -> list[Transaction | EntitlementError]:
         return [
-            _values.written(result.response)
+            _values.charged(result.response)
             if result.HasField("response")
             else _error_mapping.from_status(result.error, key)
             for result, key in zip(response.results, keys, strict=True)
@@ -139,7 +157,13 @@ def batch_consume(
 
 
 def refund(
-    user_id: str, transaction_id: str, amount: int, reason: str, idempotency_key: str | None
+    user_id: str,
+    transaction_id: str,
+    amount: int,
+    *,
+    reason: str,
+    idempotency_key: str | None,
+    labels: Mapping[str, str] = NO_LABELS,
 ) -> Call[Transaction]:
     """Refund a charge. Amount 0: all that remains."""
     key = idempotency_key or new_key()
@@ -150,45 +174,80 @@ def refund(
         amount=amount,
         reason=reason,
         idempotency_key=key,
+        labels=labels,
     )
     return Call("Refund", request, _values.written, key)
 
 
-def probe_remaining(charge: Transaction) -> Call[Transaction]:
-    """Ask for a refund of one token more than the charge, to learn what remains of it.
-
-    The service always rejects this, records nothing, and reports what remains: an exact answer in
-    one short call. Without it, the whole history would have to be read.
-    """
-    request = _message(
-        rpc.RefundRequest,
-        user_id=charge.user_id,
-        transaction_id=charge.transaction_id,
-        amount=charge.cost + 1,
-        # A service may require one. What is rejected binds none.
-        idempotency_key=new_key(),
-    )
-    return Call("Refund", request, _values.written)
-
-
 def top_up(
-    user_id: str, amount: int, reason: str, idempotency_key: str | None
+    user_id: str,
+    amount: int,
+    *,
+    expire_time: datetime | None,
+    lifetime: timedelta | None,
+    reason: str,
+    idempotency_key: str | None,
+    labels: Mapping[str, str],
 ) -> Call[Transaction]:
-    """Add tokens."""
+    """Add tokens, which may expire."""
     key = idempotency_key or new_key()
+    if expire_time is not None and lifetime is not None:
+        raise _invalid("lifetime", "cannot be sent together with expire_time: choose one of them")
+    expiry: dict[str, Message] = {}
+    if expire_time is not None:
+        expiry = {"expire_time": _timestamp("expire_time", expire_time)}
+    elif lifetime is not None:
+        expiry = {"lifetime": _duration("lifetime", lifetime)}
     request = _message(
-        rpc.TopUpRequest, user_id=user_id, amount=amount, reason=reason, idempotency_key=key
+        rpc.TopUpRequest,
+        user_id=user_id,
+        amount=amount,
+        reason=reason,
+        idempotency_key=key,
+        labels=labels,
+        **expiry,
     )
     return Call("TopUp", request, _values.written, key)
 
 
+def _timestamp(name: str, value: datetime) -> Timestamp:
+    if not isinstance(value, datetime):
+        raise TypeError(f"{name} must be datetime, not {type(value).__name__}. Nothing was sent.")
+    if value.tzinfo is None:
+        raise _invalid(name, "has no time zone: write UTC where UTC is meant")
+    message = Timestamp()
+    message.FromDatetime(value)
+    return message
+
+
+def _duration(name: str, value: timedelta) -> Duration:
+    if not isinstance(value, timedelta):
+        raise TypeError(f"{name} must be timedelta, not {type(value).__name__}. Nothing was sent.")
+    message = Duration()
+    try:
+        message.FromTimedelta(value)
+    except ValueError:
+        raise _invalid(name, "cannot be sent: it is too long") from None
+    return message
+
+
 def set_balance(
-    user_id: str, balance: int, reason: str, idempotency_key: str | None
+    user_id: str,
+    balance: int,
+    *,
+    reason: str,
+    idempotency_key: str | None,
+    labels: Mapping[str, str],
 ) -> Call[Transaction]:
     """Set the balance."""
     key = idempotency_key or new_key()
     request = _message(
-        rpc.SetBalanceRequest, user_id=user_id, balance=balance, reason=reason, idempotency_key=key
+        rpc.SetBalanceRequest,
+        user_id=user_id,
+        balance=balance,
+        reason=reason,
+        idempotency_key=key,
+        labels=labels,
     )
     return Call("SetBalance", request, _values.written, key)
 
@@ -244,6 +303,9 @@ def list_features() -> Call[tuple[Feature, ...]]:
 
 
 def _consume_message(request: ConsumeRequest, key: str, at: str = "") -> rpc.ConsumeRequest:
+    if request.quantity == 0:
+        # On the wire that is a field that is not set, and so one use.
+        raise _invalid(f"{at}quantity", "must be at least 1")
     return _message(
         rpc.ConsumeRequest,
         at,
@@ -251,6 +313,9 @@ def _consume_message(request: ConsumeRequest, key: str, at: str = "") -> rpc.Con
         feature=request.feature,
         event_id=request.event_id,
         idempotency_key=key,
+        quantity=request.quantity,
+        max_cost=request.max_cost,
+        labels=request.labels,
     )
 
 

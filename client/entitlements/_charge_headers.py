@@ -1,11 +1,13 @@
-"""Response headers that tell what a request was charged, and what is left.
+"""Response headers that tell what a request was charged, what is left, and until when it is paid.
 
 A gate notes each charge in the scope of its request. The middleware writes the headers, so that they are there
 whatever the endpoint returns.
 """
 
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from entitlements._values import Transaction
@@ -16,9 +18,21 @@ CHARGED = "Entitlements-Charged"
 LEFT = "Entitlements-Left"
 """Tokens that the user had left after the charge. Absent if an earlier request made it: that is long ago."""
 
+ACCESS_UNTIL = "Entitlements-Access-Until"
+"""Until when the same event costs nothing, RFC 3339 in UTC. Absent if every use is charged."""
+
 Scope = MutableMapping[str, Any]
 _App = Callable[[Scope, Any, Any], Awaitable[None]]
 _NOTES = "entitlements.charges"
+
+
+@dataclass(frozen=True, slots=True)
+class _Note:
+    """What one gate has to tell."""
+
+    charged: int
+    left: int | None
+    access_until: datetime | None
 
 
 @contextmanager
@@ -31,9 +45,13 @@ def noted(scope: Scope, paid: Transaction, *, own_key: bool) -> Iterator[None]:
         own_key: Whether the request brought the key. Without one, a replay is a retry of gRPC, and the
             charge was made for this request.
     """
-    earlier = own_key and paid.replayed
-    note = (0, None) if earlier else (paid.cost, paid.balance_after)
-    notes = scope.setdefault(_NOTES, [])
+    earlier = paid.covered or (own_key and paid.replayed)
+    note = _Note(
+        charged=0 if earlier else paid.cost,
+        left=None if earlier else paid.balance_after,
+        access_until=paid.access_until,
+    )
+    notes: list[_Note] = scope.setdefault(_NOTES, [])
     notes.append(note)
     try:
         yield
@@ -55,13 +73,20 @@ class ChargeHeaders:
         async def send_with_headers(message: MutableMapping[str, Any]) -> None:
             notes = scope.get(_NOTES)
             if notes and message["type"] == "http.response.start":
-                headers = [(CHARGED, sum(charged for charged, _ in notes))]
-                if notes[-1][1] is not None:
-                    headers.append((LEFT, notes[-1][1]))
                 message["headers"] = [
                     *message.get("headers", ()),
-                    *((name.lower().encode(), str(value).encode()) for name, value in headers),
+                    *((name.lower().encode(), value.encode()) for name, value in _headers(notes)),
                 ]
             await send(message)
 
         await self._app(scope, receive, send_with_headers)
+
+
+def _headers(notes: Sequence[_Note]) -> Iterator[tuple[str, str]]:
+    """Yield the headers. Several gates: the sum of what they charged, and the first end of access."""
+    yield CHARGED, str(sum(note.charged for note in notes))
+    if notes[-1].left is not None:
+        yield LEFT, str(notes[-1].left)
+    ends = [note.access_until for note in notes if note.access_until is not None]
+    if ends:
+        yield ACCESS_UNTIL, min(ends).astimezone(UTC).isoformat().replace("+00:00", "Z")

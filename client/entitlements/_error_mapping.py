@@ -25,6 +25,8 @@ _BY_REASON: Mapping[str, type[errors.EntitlementError]] = MappingProxyType(
         "NOT_REFUNDABLE": errors.NotRefundableError,
         "REFUND_EXCEEDS_CHARGE": errors.RefundExceedsChargeError,
         "BALANCE_LIMIT_EXCEEDED": errors.BalanceLimitExceededError,
+        "PRICE_CHANGED": errors.PriceChangedError,
+        "TOO_MANY_GRANTS": errors.TooManyGrantsError,
         "UNAUTHENTICATED": errors.CallerRefusedError,
         "PERMISSION_DENIED": errors.CallerRefusedError,
         "RATE_LIMITED": errors.RateLimitedError,

@@ -3,6 +3,8 @@
     EntitlementError
     ├── AccessDeniedError              the balance does not cover the feature
     ├── ChargeRefundedError            the charge of this key was refunded; use a new key
+    ├── AccessEndedError               the access window of this key's charge has ended; use a new key
+    ├── PriceChangedError              the feature costs more than `max_cost`
     ├── InvalidRequestError            a field is malformed or out of range
     ├── UnknownFeatureError            the catalogue has no such feature
     ├── TransactionNotFoundError       the user has no such transaction
@@ -10,6 +12,7 @@
     ├── NotRefundableError             not a successful charge, or a free one
     ├── RefundExceedsChargeError       more than what remains of the charge
     ├── BalanceLimitExceededError      the balance would exceed its limit
+    ├── TooManyGrantsError             the account has as many grants as may be open
     ├── CallerRefusedError             missing or wrong credentials, or a role that lacks rights
     └── ServiceError                   a failure that the request did not cause
         ├── ServiceUnavailableError    unreachable, too slow, overloaded, or its disk is failing
@@ -21,6 +24,7 @@ took effect. Send it again with the error's `idempotency_key`: it then takes eff
 """
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from grpc import StatusCode
 
@@ -66,16 +70,16 @@ class EntitlementError(Exception):
 
 
 class AccessDeniedError(EntitlementError):
-    """The balance does not cover the cost. The attempt is recorded; nothing was charged."""
+    """The available tokens do not cover the cost. Nothing was charged."""
 
     @property
     def required(self) -> int:
-        """Cost of the feature, in tokens."""
+        """Total cost, in tokens."""
         return self._tokens("required")
 
     @property
     def available(self) -> int:
-        """Balance of the user at the time, in tokens."""
+        """Tokens that the user could spend at the time."""
         return self._tokens("available")
 
     @property
@@ -85,7 +89,7 @@ class AccessDeniedError(EntitlementError):
 
     @property
     def transaction_id(self) -> str:
-        """The recorded attempt."""
+        """The recorded attempt; empty if too many attempts of the user were recorded in this minute."""
         return self._text("transaction_id")
 
 
@@ -99,6 +103,46 @@ class ChargeRefundedError(EntitlementError):
     def transaction_id(self) -> str:
         """The charge that was refunded."""
         return self._text("transaction_id")
+
+
+class AccessEndedError(EntitlementError):
+    """The idempotency key belongs to a charge whose access window has ended.
+
+    So it gives access to nothing any more. Ask again with a new key, which is a new charge.
+    """
+
+    @property
+    def transaction_id(self) -> str:
+        """The charge of the key."""
+        return self._text("transaction_id")
+
+    @property
+    def access_until(self) -> datetime | None:
+        """When its access ended, UTC."""
+        text = self._text("access_until")
+        return datetime.fromisoformat(text) if text else None
+
+
+class PriceChangedError(EntitlementError):
+    """The feature costs more than the `max_cost` of the request. Nothing was charged or recorded.
+
+    Show the new price, and ask again with it as `max_cost`.
+    """
+
+    @property
+    def feature(self) -> str:
+        """The feature that was asked for."""
+        return self._text("feature")
+
+    @property
+    def max_cost(self) -> int:
+        """The highest total cost that the request accepted, in tokens."""
+        return self._tokens("max_cost")
+
+    @property
+    def cost(self) -> int:
+        """The total cost now, in tokens."""
+        return self._tokens("cost")
 
 
 class InvalidRequestError(EntitlementError):
@@ -171,6 +215,18 @@ class BalanceLimitExceededError(EntitlementError):
     @property
     def limit(self) -> int:
         """The highest balance, in tokens."""
+        return self._tokens("limit")
+
+
+class TooManyGrantsError(EntitlementError):
+    """The account has as many open grants as it may, and the top-up would open another.
+
+    Use the expiry of an open grant, or none.
+    """
+
+    @property
+    def limit(self) -> int:
+        """Most open grants of an account."""
         return self._tokens("limit")
 
 

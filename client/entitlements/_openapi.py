@@ -5,7 +5,7 @@ from typing import Any
 
 from entitlements import _errors as errors
 from entitlements import _problem_details as problems
-from entitlements._charge_headers import CHARGED, LEFT
+from entitlements._charge_headers import ACCESS_UNTIL, CHARGED, LEFT
 
 PROBLEM_JSON = "application/problem+json"
 
@@ -21,11 +21,23 @@ _EXAMPLES: tuple[tuple[errors.EntitlementError, str], ...] = (
                 "transaction_id": "3-9c1e5b07d2f84a63b7e0",
             }
         ),
-        "The balance does not cover the cost. Nothing was charged.",
+        "The available tokens do not cover the cost. Nothing was charged.",
     ),
     (
         errors.ChargeRefundedError(),
-        "The charge of the Idempotency-Key was refunded, or a request with it is in progress.",
+        "The key's charge gives no access any more or is in progress, or the price has changed.",
+    ),
+    (
+        errors.AccessEndedError(
+            metadata={"access_until": "2026-01-31T12:00:00+00:00"},
+        ),
+        "",
+    ),
+    (
+        errors.PriceChangedError(
+            metadata={"feature": "full_distribution", "max_cost": "2", "cost": "3"}
+        ),
+        "",
     ),
     (problems.InProgressError(), ""),
     (
@@ -73,6 +85,10 @@ def _charge_headers() -> dict[str, Any]:
         CHARGED: {
             "description": "Tokens that this request was charged. 0: free, or paid before.",
             "schema": {"type": "integer"},
+        },
+        ACCESS_UNTIL: {
+            "description": "Until when the same event costs nothing. Absent: every use is charged.",
+            "schema": {"type": "string", "format": "date-time"},
         },
         LEFT: {
             "description": "Tokens left after the charge. Absent if it was made before.",

@@ -12,9 +12,12 @@ from typing import Any
 
 from entitlements import _errors as errors
 
+MAX_COST = "Entitlements-Max-Cost"
+"""The request header with the highest cost to accept, in tokens."""
+
 
 class InProgressError(errors.EntitlementError):
-    """Another request with this idempotency key is in progress."""
+    """Another request with this idempotency key, or the one that pays for the event, is in progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,8 @@ def of(error: errors.EntitlementError) -> Problem:
 
 
 def _denied(error: Any) -> Problem:
+    # Without it, the attempt was one of too many to be recorded.
+    recorded = {"transaction_id": error.transaction_id} if error.transaction_id else {}
     return Problem(
         HTTPStatus.PAYMENT_REQUIRED,
         "insufficient-tokens",
@@ -56,8 +61,19 @@ def _denied(error: Any) -> Problem:
             "required": error.required,
             "available": error.available,
             "feature": error.feature,
-            "transaction_id": error.transaction_id,
+            **recorded,
         },
+    )
+
+
+def _price_changed(error: Any) -> Problem:
+    return Problem(
+        HTTPStatus.CONFLICT,
+        "price-changed",
+        "The price has changed",
+        f"This analysis costs {error.cost} tokens now, more than the {error.max_cost} that the "
+        f"request accepts. Nothing was charged. Ask again with {MAX_COST}: {error.cost}, or without it.",
+        {"cost": error.cost, "max_cost": error.max_cost, "feature": error.feature},
     )
 
 
@@ -71,13 +87,24 @@ def _refunded(_: Any) -> Problem:
     )
 
 
+def _ended(error: Any) -> Problem:
+    return Problem(
+        HTTPStatus.CONFLICT,
+        "access-ended",
+        "The access has ended",
+        "The access that was paid for with this Idempotency-Key has ended. Ask again with a new "
+        "Idempotency-Key, which is charged.",
+        {"access_until": error.access_until.isoformat().replace("+00:00", "Z")},
+    )
+
+
 def _in_progress(_: Any) -> Problem:
     return Problem(
         HTTPStatus.CONFLICT,
         "request-in-progress",
         "The request is in progress",
-        "Another request with this Idempotency-Key is in progress. Wait for its response, or ask "
-        "again after it.",
+        "Another request with this Idempotency-Key, or the one that pays for this event, is in "
+        "progress. Wait for its response, or ask again after it.",
     )
 
 
@@ -136,6 +163,8 @@ def _ours(_: Any) -> Problem:
 _PROBLEMS: tuple[tuple[type[errors.EntitlementError], Callable[[Any], Problem]], ...] = (
     (errors.AccessDeniedError, _denied),
     (errors.ChargeRefundedError, _refunded),
+    (errors.AccessEndedError, _ended),
+    (errors.PriceChangedError, _price_changed),
     (errors.IdempotencyKeyReusedError, _reused),
     (errors.InvalidRequestError, _invalid),
     (errors.ServiceError, _unavailable),

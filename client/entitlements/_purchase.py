@@ -1,9 +1,10 @@
-"""What `require_tokens` does, for both clients: charge or raise, and refund work that fails.
+"""What charges mean to both clients: which give access, and which are refunded if the work fails.
 
-A charge, and the idempotency key that it belongs to, is in one of two states:
+A charge, and the idempotency key that it belongs to, is in one of three states:
 
 * *paid*: the key gives access to the analysis, now and on every retry, at no further cost;
-* *refunded*: the key gives access to nothing any more (`ChargeRefundedError`).
+* *refunded*: the key gives access to nothing any more (`ChargeRefundedError`);
+* *ended*: it opened an access window, which has ended (`AccessEndedError`).
 
 So a failure refunds only a charge that this very call made. The charge of an earlier call under the
 same key may have been served already. If a failing retry refunded it, everyone who can provoke a
@@ -16,14 +17,21 @@ are written once.
 
 import logging
 import warnings
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from entitlements import _calls
 from entitlements._calls import Call
-from entitlements._errors import ChargeRefundedError, RefundExceedsChargeError
+from entitlements._errors import (
+    AccessEndedError,
+    ChargeRefundedError,
+    EntitlementError,
+    PriceChangedError,
+    UnexpectedServiceError,
+    UnknownFeatureError,
+)
 from entitlements._values import ConsumeRequest, Transaction
 
 T = TypeVar("T")
@@ -125,12 +133,9 @@ class PurchaseFlow:
     key_is_ours: bool
 
     @classmethod
-    def of(
-        cls, user_id: str, feature: str, event_id: str, idempotency_key: str | None
-    ) -> "PurchaseFlow":
+    def of(cls, request: ConsumeRequest) -> "PurchaseFlow":
         """Make the flow, with a new key if none, or an empty one, is given."""
-        request = ConsumeRequest(user_id, feature, event_id, idempotency_key or None)
-        if request.idempotency_key is not None:
+        if request.idempotency_key:
             return cls(request, key_is_ours=False)
         return cls(replace(request, idempotency_key=_calls.new_key()), key_is_ours=True)
 
@@ -142,21 +147,22 @@ class PurchaseFlow:
                 is granted.
         """
         paid: Transaction = yield _calls.consume(self.request)
-        if self._is_of_this_call(paid) or not paid.cost:
+        if self._is_of_this_call(paid) or paid.covered or not paid.cost:
             return paid
-        remaining = 0
-        try:
-            yield _calls.probe_remaining(paid)
-        except RefundExceedsChargeError as rejection:
-            remaining = rejection.remaining
-        if not remaining:
+        if not paid.quantity:
+            raise UnexpectedServiceError(
+                "The entitlement service is older than this client and does not say what was "
+                "refunded, so nothing is granted. Upgrade the service before its clients.",
+                idempotency_key=paid.idempotency_key,
+            )
+        if paid.refunded >= paid.cost:
             raise ChargeRefundedError(
                 "The charge of this idempotency key was refunded, so the key gives access to "
                 "nothing any more. Ask again with a new key.",
                 metadata={"transaction_id": paid.transaction_id},
                 idempotency_key=paid.idempotency_key,
             )
-        return paid
+        return (yield from still_open(self.request, paid))
 
     def refund(self, paid: Transaction, cause: BaseException) -> Flow[None]:
         """Refund work that failed, unless it was free or another call paid for it.
@@ -185,4 +191,93 @@ class PurchaseFlow:
 
     def _is_of_this_call(self, paid: Transaction) -> bool:
         # Under a key made here, a replay is gRPC's own retry of a call whose reply was lost.
-        return self.key_is_ours or not paid.replayed
+        return not paid.covered and (self.key_is_ours or not paid.replayed)
+
+
+def charge(request: ConsumeRequest) -> Flow[Transaction]:
+    """Charge, without a look at what was refunded.
+
+    Raises:
+        EntitlementError: The charge was denied, failed, or its outcome is not known; or the access of
+            the key's charge has ended.
+    """
+    done: Transaction = yield _calls.consume(request)
+    return (yield from still_open(request, done))
+
+
+def charges(requests: Sequence[ConsumeRequest]) -> Flow[list[Transaction | EntitlementError]]:
+    """Charge several times. Each is a transaction, or the error that `charge` would have raised."""
+    done: list[Transaction | EntitlementError] = yield _calls.batch_consume(requests)
+    asked = [index for index, one in enumerate(done) if _may_have_ended(requests[index], one)]
+    if asked:
+        answers = yield _calls.batch_consume([_probe(requests[index]) for index in asked])
+        for index, answer in zip(asked, answers, strict=True):
+            earlier = done[index]
+            assert isinstance(earlier, Transaction)
+            done[index] = _judged(earlier, answer)
+    return done
+
+
+def still_open(request: ConsumeRequest, paid: Transaction) -> Flow[Transaction]:
+    """Return the charge that gives access, if that is over of the charge that a key replays.
+
+    Args:
+        request: The request.
+        paid: Its answer.
+
+    Raises:
+        AccessEndedError: The access window of the charge has ended, and there is no other.
+        EntitlementError: Whether it has is not known.
+    """
+    if not _may_have_ended(request, paid):
+        return paid
+    try:
+        answer = yield _calls.consume(_probe(request))
+    except EntitlementError as error:
+        answer = error
+    judged = _judged(paid, answer)
+    if isinstance(judged, EntitlementError):
+        raise judged
+    return judged
+
+
+def _may_have_ended(request: ConsumeRequest, answer: Transaction | EntitlementError) -> bool:
+    return (
+        isinstance(answer, Transaction)
+        and answer.replayed
+        and answer.access_until is not None
+        and answer.refunded < answer.cost
+        # Under a key made here, a replay is gRPC's own retry of a call whose reply was lost.
+        and bool(request.idempotency_key)
+    )
+
+
+def _probe(request: ConsumeRequest) -> ConsumeRequest:
+    """Ask whether a window is open, by the clock of the service, which is the one that counts.
+
+    A charge that may cost nothing: the service answers it with the charge that covers it, or says that it costs
+    more and records nothing.
+    """
+    return replace(request, idempotency_key=_calls.new_key(), max_cost=0)
+
+
+def _judged(
+    paid: Transaction, answer: Transaction | EntitlementError
+) -> Transaction | EntitlementError:
+    """Return what a replayed charge is worth, from the answer to its probe."""
+    if isinstance(answer, Transaction):
+        # It may be covered by a later charge; and what costs nothing by now is open.
+        return paid if answer.transaction_id == paid.transaction_id else answer
+    if not isinstance(answer, PriceChangedError | UnknownFeatureError):
+        return answer
+    assert paid.access_until is not None
+    return AccessEndedError(
+        f"The access that the charge of this idempotency key gave has ended on "
+        f"{paid.access_until:%Y-%m-%d %H:%M:%S} UTC, so the key gives access to nothing any more. "
+        "Ask again with a new key.",
+        metadata={
+            "transaction_id": paid.transaction_id,
+            "access_until": paid.access_until.isoformat(),
+        },
+        idempotency_key=paid.idempotency_key,
+    )

@@ -7,13 +7,14 @@
     async def distribution(paid: Annotated[Transaction, gate("full_distribution", event_id=of_path)]):
         ...
 
-The user is charged before the endpoint runs. If the balance does not cover the cost the response is
+The user is charged before the endpoint runs. If the available tokens do not cover the cost the response is
 402, and if the service is not available 503, both as `application/problem+json` (RFC 9457), and the
 endpoint does not run. An endpoint that raises any exception costs nothing.
 """
 
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Annotated, Any
 from weakref import WeakSet
 
@@ -22,7 +23,7 @@ from entitlements._calls import new_key
 from entitlements._charge_headers import ChargeHeaders, noted
 from entitlements._errors import EntitlementError
 from entitlements._openapi import PROBLEM_JSON, describe
-from entitlements._problem_details import InProgressError, of
+from entitlements._problem_details import MAX_COST, InProgressError, of
 from entitlements._values import Transaction
 
 try:
@@ -58,6 +59,13 @@ class Gate:
     event wherever there is one: then the same key with another event counts as reused. If two
     requests with one key reach the same process at the same time, the second gets 409.
 
+    If the feature gives access for a time, a request for the same event costs nothing until then, whatever
+    its key. One that would be covered by a charge whose own request is in progress gets 409: if that
+    fails, its charge is refunded.
+
+    The header `Entitlements-Max-Cost` is the highest cost that the request accepts: if the feature costs
+    more by now, the response is 409 and nothing is charged.
+
     Args:
         client: The client of the service. You close it, for example in the lifespan of the app.
         user_id: A FastAPI dependency that returns the user to charge. It must have authenticated
@@ -77,7 +85,7 @@ class Gate:
         self._event_id = event_id
         self._dependencies: dict[tuple[str, Callable[..., Any]], Callable[..., Any]] = {}
         # Bounded by the requests that the web server has in flight.
-        self._busy: set[tuple[str, str]] = set()
+        self._busy: set[tuple[str, ...]] = set()
 
     def __call__(self, feature: str, *, event_id: Callable[..., Any] | None = None) -> Any:
         """Make the dependency for one feature.
@@ -126,6 +134,7 @@ class Gate:
         client_of_gate = Depends(self.client)
 
         async def require(
+            *,
             request: Request,
             client: Annotated[AsyncEntitlementClient, client_of_gate],
             user_id: Annotated[str, user],
@@ -138,27 +147,59 @@ class Gate:
                     "analysis.",
                 ),
             ] = None,
+            max_cost: Annotated[
+                int | None,
+                Header(
+                    alias=MAX_COST,
+                    ge=0,
+                    le=10**12,
+                    description="Highest cost to accept, in tokens. If the price is higher by now, "
+                    "nothing is charged.",
+                ),
+            ] = None,
         ) -> AsyncIterator[Transaction]:
             _require_installed(request.app)
             # Without the header, a key that is unique.
             key = idempotency_key or new_key()
-            if (user_id, key) in self._busy:
-                raise InProgressError("A request with this idempotency key is in progress.")
-            self._busy.add((user_id, key))
-            try:
+            own_key = bool(idempotency_key)
+            with ExitStack() as alone:
+                # Left last, after a refund.
+                alone.enter_context(self._alone(user_id, key))
                 async with client.require_tokens(
                     user_id=user_id,
                     feature=feature,
                     event_id=event_id,
                     idempotency_key=idempotency_key,
+                    max_cost=max_cost,
                 ) as paid:
-                    with noted(request.scope, paid, own_key=bool(idempotency_key)):
+                    alone.enter_context(self._window_alone(paid, own_key=own_key))
+                    with noted(request.scope, paid, own_key=own_key):
                         yield paid
-            finally:
-                self._busy.discard((user_id, key))
 
         _gates.add(require)
         return require
+
+    @contextmanager
+    def _alone(self, *names: str) -> Iterator[None]:
+        """Keep other requests of these names out of this process while the block runs."""
+        if names in self._busy:
+            raise InProgressError("A request that shares a charge with this one is in progress.")
+        self._busy.add(names)
+        try:
+            yield
+        finally:
+            self._busy.discard(names)
+
+    def _window_alone(self, paid: Transaction, *, own_key: bool) -> AbstractContextManager[None]:
+        """Keep requests that the charge covers out while the request that made it may still fail."""
+        if paid.access_until is None:
+            return nullcontext()
+        window = (paid.user_id, paid.feature, paid.event_id)
+        if not paid.covered and not (own_key and paid.replayed):
+            return self._alone(*window)
+        if window in self._busy:
+            raise InProgressError("The request that pays for this event is in progress.")
+        return nullcontext()
 
 
 def install(app: FastAPI) -> None:

@@ -5,6 +5,8 @@
 | `ledger/` | the rules: pure values, no I/O |
 | `stores/` | where transactions are kept |
 | `engine.py` | commits together what arrives together |
+| `clock.py` | the time that decisions are made at |
+| `sweeper.py` | records what has lapsed of accounts of which nothing else is recorded |
 | `api/` | the gRPC service: messages to commands, outcomes to messages |
 | `transport/` | how calls reach the API |
 | `handover.py` | from any thread to the event loop |

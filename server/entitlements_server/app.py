@@ -18,18 +18,22 @@ from entitlements_server.api.reflection import reflection_routes
 from entitlements_server.api.reporter import Reporter
 from entitlements_server.api.routes import SERVICE, service_routes
 from entitlements_server.api.servicer import Servicer
+from entitlements_server.clock import GivenClock, clock_of, warn_of_future
 from entitlements_server.config.callers import Caller, require_possible
 from entitlements_server.config.catalogue import ReloadableCatalogue
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.settings import Settings
-from entitlements_server.engine import Engine, wall_clock_us
+from entitlements_server.engine import Engine
 from entitlements_server.handover import Handover
 from entitlements_server.instrumentation import engine_observer, tracing_of
 from entitlements_server.instrumentation.metrics import Metrics, exposed
 from entitlements_server.instrumentation.native_log import NativeLog
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
+from entitlements_server.ledger.limits import SECOND_US
+from entitlements_server.ledger.terms import Choices
 from entitlements_server.stores.alerts import Alerts
 from entitlements_server.stores.factory import open_store
+from entitlements_server.sweeper import Sweeper
 from entitlements_server.transport.address import require_safe
 from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.options import Limits
@@ -108,7 +112,7 @@ async def running(
     native: NativeLog | None = None,
     *,
     built_in: Catalogue = BUILT_IN,
-    clock_us: Callable[[], int] = wall_clock_us,
+    clock_us: Callable[[], int] | None = None,
     expose: Expose | None = None,
 ) -> AsyncIterator[RunningServer]:
     """Serve while the block runs; then finish calls in flight and close the store.
@@ -119,7 +123,8 @@ async def running(
         reread: Reads the callers again, for `reload`.
         native: The log of gRPC's core, which reports failed handshakes.
         built_in: The catalogue, unless the settings name a file.
-        clock_us: The time, microseconds since 1970 UTC.
+        clock_us: The time, microseconds since 1970 UTC, which is trusted; None: that of the machine, or of
+            a store that several servers share.
         expose: Takes the metrics, if they are to be served; None: they are served at `metrics_listen`.
 
     Raises:
@@ -139,21 +144,25 @@ async def running(
             stack.callback(tracing.close)
         store = await open_store(settings.store)
         stack.push_async_callback(store.close)
+        clock = GivenClock(clock_us) if clock_us is not None else await clock_of(store)
+        await warn_of_future(store, clock)
         alerts = Alerts()
         engine = Engine(
             store,
             catalogue,
             max_queued=settings.max_queued,
-            clock_us=clock_us,
+            clock_us=clock.decision_us,
+            choices=_choices(settings),
             observer=engine_observer(metrics, tracing),
             alerts=alerts,
         )
+        sweeper = Sweeper(store, engine, clock.now_us)
         auth = Auth(callers, rate=settings.rate, burst=settings.burst)
         health = Health(("", SERVICE))
         dispatcher = Dispatcher(
             {
                 **service_routes(
-                    Servicer(store, catalogue, clock_us, require_keys=settings.require_keys)
+                    Servicer(store, catalogue, clock.now_us, require_keys=settings.require_keys)
                 ),
                 **health.routes(),
                 **reflection_routes((SERVICE, HEALTH), settings.reflection),
@@ -166,7 +175,11 @@ async def running(
         )
         metrics_address = ""
         if metrics is not None and settings.metrics_listen is not None:
-            metrics.watch(queue_depth=lambda: engine.queued, in_flight=lambda: dispatcher.in_flight)
+            metrics.watch(
+                queue_depth=lambda: engine.queued,
+                in_flight=lambda: dispatcher.in_flight,
+                sweep_lag_s=lambda: sweeper.lag_s,
+            )
             metrics.certificate_expires(certificate.expires_s if certificate else 0)
             if native is not None:
                 native.on_handshake_failure = metrics.handshake_failed
@@ -180,7 +193,11 @@ async def running(
             _limits(settings),
         )
         report = metrics.store_is_up if metrics is not None else lambda _: None
-        monitoring = asyncio.create_task(monitor(store, health, report))
+        tasks = (
+            asyncio.create_task(monitor(store, health, report, lambda: clock.problem)),
+            asyncio.create_task(sweeper.run()),
+            asyncio.create_task(clock.run()),
+        )
         log.info(
             "The server has started.",
             address=transport.address,
@@ -200,11 +217,19 @@ async def running(
             )
         finally:
             log.info("The server is stopping.")
-            monitoring.cancel()
+            for task in tasks:
+                task.cancel()
             health.leave()
             dispatcher.leave()
             await transport.stop(settings.drain_seconds)
             await engine.close()
+
+
+def _choices(settings: Settings) -> Choices:
+    return Choices(
+        refund_grace_us=settings.refund_grace_seconds * SECOND_US,
+        max_denials=settings.max_recorded_denials,
+    )
 
 
 def _bounds(settings: Settings) -> Bounds:

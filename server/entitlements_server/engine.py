@@ -16,11 +16,13 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
+from entitlements_server.clock import wall_clock_us
 from entitlements_server.errors import CallError, InternalError, OverloadedError
 from entitlements_server.handover import Handover
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule, bind
+from entitlements_server.ledger.terms import DEFAULTS, Choices
 from entitlements_server.stores.alerts import Alerts
 from entitlements_server.stores.interface import (
     CommandResult,
@@ -45,11 +47,6 @@ group costs as much as ten commands. See docs/performance.md.
 
 MIN_BUSY_GROUP = 64
 """Commands that begin a group at once, however busy the event loop is."""
-
-
-def wall_clock_us() -> int:
-    """Return the time of this machine, microseconds since 1970 UTC."""
-    return time.time_ns() // 1000
 
 
 class Observer(Protocol):
@@ -99,7 +96,8 @@ class Engine:
         store: Where to commit.
         catalogue: Returns the catalogue in force; called once per group.
         max_queued: Commands that may wait, at least 1; submissions beyond that are shed.
-        clock_us: The time, microseconds since 1970 UTC.
+        clock_us: The time, microseconds since 1970 UTC. A CallError of it fails the group, uncharged.
+        choices: What the operator chooses about the rules.
         observer: Observes groups; None: nobody does.
         alerts: Reports what an operator has to look at.
     """
@@ -111,6 +109,7 @@ class Engine:
         *,
         max_queued: int = 4096,
         clock_us: Callable[[], int] = wall_clock_us,
+        choices: Choices = DEFAULTS,
         observer: Observer | None = None,
         alerts: Alerts | None = None,
     ) -> None:
@@ -118,6 +117,7 @@ class Engine:
         self._catalogue = catalogue
         self._max_queued = max_queued
         self._clock_us = clock_us
+        self._choices = choices
         self._observer = observer
         self._alerts = alerts or Alerts()
         self._loop = asyncio.get_running_loop()
@@ -283,7 +283,11 @@ class Engine:
     async def _results(self, commands: Sequence[Command]) -> Sequence[CommandResult]:
         """Commit commands. What cannot be committed is bisected out, so that it fails alone."""
         try:
-            results = await self._store.commit(commands, self._rule())
+            rule = self._rule()
+        except CallError as error:
+            return [Failed(error)] * len(commands)
+        try:
+            results = await self._store.commit(commands, rule)
         except StoreUnavailableError as error:
             return [Failed(error)] * len(commands)
         except Exception as error:  # noqa: BLE001  # nothing was stored: see Store.commit
@@ -327,7 +331,7 @@ class Engine:
         return Failed(InternalError(reference))
 
     def _rule(self) -> Rule:
-        return bind(self._catalogue(), self._clock_us())
+        return bind(self._catalogue(), self._clock_us(), self._choices)
 
 
 def _settle(submission: Submission, outcomes: Sequence[CommandResult] | Exception) -> None:

@@ -16,11 +16,13 @@
     │   ├── InvalidFieldError              A field is malformed or out of range, or the request cannot be read
     │   ├── UnknownFeatureError            The feature is not in the catalogue
     │   ├── TransactionNotFoundError       The user has no transaction of that id
-    │   ├── InsufficientTokensError        The balance does not cover the cost; the attempt was recorded as denied
+    │   ├── InsufficientTokensError        The available tokens do not cover the cost; the attempt was recorded as denied, unless there were many
+    │   ├── PriceChangedError              The cost is higher than the request accepts
     │   ├── IdempotencyKeyReusedError      The key is bound to another request of this user
     │   ├── NotRefundableError             The transaction is not a charge that took tokens
     │   ├── RefundExceedsChargeError       The refund is larger than what remains of the charge
-    │   └── BalanceLimitExceededError      The balance would pass its limit
+    │   ├── BalanceLimitExceededError      The balance would pass its limit
+    │   └── TooManyGrantsError             The top-up would open a grant, and as many are open as may be
     ├── StoreUnavailableError              The ledger cannot be reached, or its disk is failing
     │   └── ForeignFormatError             A record has a newer format than this server reads. It was not changed
     └── DamagedRecordError                 A stored record of the user cannot be read, or contradicts another. Nothing was written
@@ -69,7 +71,7 @@ class CallError(Exception):
         remedy: A sentence that says what the caller can do.
         metadata_keys: The keys of `metadata`.
         message: A sentence for the caller. `str()` may differ: it is for the log.
-        metadata: What the message says, as values for programs.
+        metadata: What the message says, as values for programs. A value that is None is left out.
         field_violation: The field that is wrong, if it is about one.
         retry_delay_s: Seconds after which to send the request again; None: waiting does not help.
     """
@@ -85,7 +87,9 @@ class CallError(Exception):
     def __init__(self, message: str, **metadata: object) -> None:
         super().__init__(message)
         self.message = message
-        self.metadata: Mapping[str, str] = {key: str(value) for key, value in metadata.items()}
+        self.metadata: Mapping[str, str] = {
+            key: str(value) for key, value in metadata.items() if value is not None
+        }
         # docs/errors.md shows the keys that are declared, so no other may be sent.
         assert tuple(metadata) == self.metadata_keys
 

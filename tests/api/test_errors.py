@@ -122,6 +122,7 @@ async def test_a_balance_that_is_too_small_reports_what_is_required_and_availabl
         "feature": "full_distribution",
         "required": "2",
         "available": "0",
+        "recorded": "true",
         "transaction_id": denied.transaction_id,
     }
 

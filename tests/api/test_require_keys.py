@@ -45,7 +45,11 @@ async def test_our_client_always_sends_one(strict: Api) -> None:
     client = AsyncEntitlementClient.from_channel(strict.channel)
     await client.set_balance("ada", 1)
     await client.top_up("ada", 5)
-    key = {"user_id": "ada", "feature": "full_distribution", "idempotency_key": "k"}
+    key: dict[str, Any] = {
+        "user_id": "ada",
+        "feature": "full_distribution",
+        "idempotency_key": "k",
+    }
     paid = await client.require_tokens(**key)
     assert (await client.require_tokens(**key)).transaction_id == paid.transaction_id
     with pytest.raises(ArithmeticError):

@@ -93,7 +93,8 @@ async def test_a_hundred_racers_for_the_last_10_tokens_make_exactly_five_charges
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert sum(not isinstance(one, BaseException) for one in results) == 5
     assert await api.balance("ada") == 0
-    assert len(await api.history("ada")) == 101
+    # Denials beyond 60 in a minute are not recorded.
+    assert 1 + 5 + 60 <= len(await api.history("ada")) <= 101
 
 
 async def test_a_denial_binds_no_key_so_after_a_top_up_the_same_request_succeeds(api: Api) -> None:
@@ -130,6 +131,7 @@ async def test_an_account_has_its_balance_count_and_times(api: Api) -> None:
     assert await api.GetAccount(user_id="ada") == pb.Account(
         user_id="ada",
         balance=8,
+        available=8,
         transaction_count=2,
         create_time=first.create_time,
         update_time=newest.create_time,

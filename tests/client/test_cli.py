@@ -4,42 +4,21 @@ import importlib.metadata
 import json
 import os
 import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import entitlements
-from entitlements.cli import main
+from support.command_line import Run, runner
 from support.programs import command
 from support.server_process import ServerProcess
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
 def run(
     service: ServerProcess, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Run:
-    """Runs the program in this process: the same code, without the start of an interpreter."""
-
-    def run(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
-        with monkeypatch.context() as patch:
-            for name in os.environ:
-                if name.startswith("ENTITLEMENTS_"):
-                    patch.delenv(name)
-            for name, value in ({"ENTITLEMENTS_ADDRESS": service.address} | env).items():
-                patch.setenv(name, value)
-            patch.setattr(sys, "argv", ["entitlements", *words])
-            with pytest.raises(SystemExit) as done:
-                main()
-        printed = capsys.readouterr()
-        status = done.value.code or 0
-        assert isinstance(status, int)
-        return subprocess.CompletedProcess(words, status, printed.out, printed.err)
-
-    return run
+    return runner(service.address, monkeypatch, capsys)
 
 
 def test_it_is_installed_as_a_program(service: ServerProcess, user: str) -> None:
@@ -95,6 +74,7 @@ def test_check_has_three_exit_statuses(run: Run, user: str) -> None:
         "allowed": False,
         "required": 2,
         "available": 0,
+        "access_until": None,
     }
 
 

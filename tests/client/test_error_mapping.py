@@ -30,6 +30,8 @@ REASONS = {
     "NOT_REFUNDABLE": "NotRefundableError",
     "REFUND_EXCEEDS_CHARGE": "RefundExceedsChargeError",
     "BALANCE_LIMIT_EXCEEDED": "BalanceLimitExceededError",
+    "PRICE_CHANGED": "PriceChangedError",
+    "TOO_MANY_GRANTS": "TooManyGrantsError",
     "UNAUTHENTICATED": "CallerRefusedError",
     "PERMISSION_DENIED": "CallerRefusedError",
     "RATE_LIMITED": "RateLimitedError",

@@ -1,4 +1,4 @@
-"""The tutorial, from its first command to its last: each prints what the tutorial shows."""
+"""The guides with a session, from the first command to the last: each prints what the guide shows."""
 
 import subprocess
 from pathlib import Path
@@ -9,13 +9,14 @@ from support.programs import tool
 from support.repository import DOCS
 from support.walkthrough import Terminal, comparable, steps
 
-TUTORIAL = DOCS / "tutorial.md"
+GUIDES = {"tutorial.md": 20, "expiring-tokens.md": 9, "pay-once.md": 8}
+"""With how many commands there are at least."""
 
 pytestmark = pytest.mark.slow
 
 
-def walk(folder: Path, port: int) -> list[tuple[str, str, str]]:
-    """Do what the tutorial says; return each command, what it shows, and what it printed.
+def walk(guide: Path, folder: Path, port: int) -> list[tuple[str, str, str]]:
+    """Do what a guide says; return each command, what it shows, and what it printed.
 
     Only the installation is left out: tests/release installs the package.
     """
@@ -23,7 +24,7 @@ def walk(folder: Path, port: int) -> list[tuple[str, str, str]]:
     server: subprocess.Popen[str] | None = None
     seen = []
     try:
-        for step in steps(TUTORIAL):
+        for step in steps(guide):
             if step.mark == "install":
                 continue
             if step.mark.startswith("file "):
@@ -47,10 +48,13 @@ def stop(server: "subprocess.Popen[str] | None") -> None:
         server.communicate()
 
 
-def test_every_command_prints_what_the_tutorial_shows(tmp_path: Path, unused_tcp_port: int) -> None:
+@pytest.mark.parametrize("guide", GUIDES)
+def test_every_command_prints_what_the_guide_shows(
+    guide: str, tmp_path: Path, unused_tcp_port: int
+) -> None:
     """Times, tokens and ids apart."""
     tool("openssl")
-    seen = walk(tmp_path, unused_tcp_port)
-    assert len(seen) > 20
+    seen = walk(DOCS / guide, tmp_path, unused_tcp_port)
+    assert len(seen) > GUIDES[guide]
     for command, shown, printed in seen:
         assert comparable(printed) == comparable(shown), command

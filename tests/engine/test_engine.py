@@ -10,7 +10,8 @@ from entitlements_server.engine import MAX_GROUP, MIN_BUSY_GROUP, Engine
 from entitlements_server.errors import InternalError, OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.ledger.commands import Command, Consume, TopUp
-from entitlements_server.ledger.decide import Recorded, Rule
+from entitlements_server.ledger.decide import Rule
+from entitlements_server.ledger.outcomes import Recorded
 from entitlements_server.stores.interface import CommandResult, Failed, StoreUnavailableError
 from entitlements_server.stores.memory import MemoryStore
 from support.ledger import NOW_US

@@ -23,6 +23,7 @@ from entitlements_server.ledger import state
 from entitlements_server.ledger.catalogue import Access
 from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.decide import decide
+from entitlements_server.ledger.outcomes import Recorded, Rejected
 from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
 from entitlements_server.stores import memory
 from entitlements_server.stores.postgresql import account_write as postgresql_write
@@ -84,7 +85,7 @@ def _key_after_balance(change: Patch) -> None:
 
     def decide(right: Any, account: Any, facts: Any, command: Any, *rest: Any) -> Any:
         outcome = right(account, NO_FACTS, command, *rest)
-        new_charge = isinstance(command, Consume) and isinstance(outcome, rules.Recorded)
+        new_charge = isinstance(command, Consume) and isinstance(outcome, Recorded)
         if new_charge and facts.bound and rules.denial(outcome.transaction):
             return outcome
         return right(account, facts, command, *rest)
@@ -97,8 +98,8 @@ def _denial_unrecorded(change: Patch) -> None:
 
     def decide(right: Any, *facts: Any) -> Any:
         outcome = right(*facts)
-        if isinstance(outcome, rules.Recorded) and (denied := rules.denial(outcome.transaction)):
-            return rules.Rejected(denied)
+        if isinstance(outcome, Recorded) and (denied := rules.denial(outcome.transaction)):
+            return Rejected(denied)
         return outcome
 
     _decision(change, decide)
@@ -111,7 +112,7 @@ def _key_shared_by_users(change: Patch) -> None:
     def decide(right: Any, account: Any, facts: Any, command: Any, *rest: Any) -> Any:
         bound = facts.bound or seen.get(command.idempotency_key)
         outcome = right(account, Facts(bound, facts.charge), command, *rest)
-        if isinstance(outcome, rules.Recorded) and outcome.transaction.binds_key:
+        if isinstance(outcome, Recorded) and outcome.transaction.binds_key:
             seen[command.idempotency_key] = outcome.transaction
         return outcome
 

@@ -5,7 +5,8 @@ from random import Random
 
 from entitlements_server.engine import Engine
 from entitlements_server.errors import OverloadedError
-from entitlements_server.ledger.decide import Rejected, Replayed, denial
+from entitlements_server.ledger.decide import denial
+from entitlements_server.ledger.outcomes import Rejected, Replayed, Unchanged
 from entitlements_server.stores.interface import (
     CommandResult,
     Failed,
@@ -55,6 +56,7 @@ def told(outcome: CommandResult) -> Answer:
         if error.reason == "INSUFFICIENT_TOKENS":
             transaction_id = error.metadata["transaction_id"]
         return Refusal(error.reason, transaction_id)
+    assert not isinstance(outcome, Unchanged)
     if denial(outcome.transaction):
         return Refusal("INSUFFICIENT_TOKENS", outcome.transaction.transaction_id)
     return Charged(Line.of(outcome.transaction), isinstance(outcome, Replayed))

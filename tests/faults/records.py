@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, fields
 from operator import attrgetter
 from typing import Any
 
-from entitlements_server.ledger.commands import Command
+from entitlements_server.ledger.commands import CallerCommand
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class ReadAccount:
     user_id: str
 
 
-Request = Command | ReadAccount
+Request = CallerCommand | ReadAccount
 
 
 @dataclass(frozen=True, slots=True)

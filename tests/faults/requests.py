@@ -3,7 +3,7 @@
 import itertools
 from random import Random
 
-from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
+from entitlements_server.ledger.commands import CallerCommand, Consume, Refund, SetBalance, TopUp
 from faults.oracle import PRICES
 from faults.records import Line, ReadAccount, Request
 
@@ -21,7 +21,7 @@ class Requests:
         self._users = [f"user-{number}" for number in range(users)]
         self._numbers = itertools.count()
         self._keys = {user_id: itertools.count() for user_id in self._users}
-        self._sent: dict[str, list[Command]] = {user_id: [] for user_id in self._users}
+        self._sent: dict[str, list[CallerCommand]] = {user_id: [] for user_id in self._users}
         self._charges: dict[str, list[str]] = {user_id: [] for user_id in self._users}
 
     def saw(self, line: Line) -> None:
@@ -36,7 +36,7 @@ class Requests:
             return ReadAccount(user_id)
         return self.next_write(user_id)
 
-    def next_write(self, user_id: str = "") -> Command:
+    def next_write(self, user_id: str = "") -> CallerCommand:
         """Make up the next write."""
         user_id = user_id or self._random.choice(self._users)
         sent = self._sent[user_id]
@@ -57,7 +57,7 @@ class Requests:
         # Numbered by user: the same keys mean other things for other users.
         return f"key-{next(self._keys[user_id])}"
 
-    def _new(self, user_id: str, key: str) -> Command:
+    def _new(self, user_id: str, key: str) -> CallerCommand:
         random, charges = self._random, self._charges[user_id]
         mark = f"mark-{next(self._numbers)}"
         dice = random.random()

@@ -193,7 +193,19 @@ def queries() -> dict[str, str]:
 
 NOT_SEEN_HERE = {"UNAUTHENTICATED"}
 WORDS = {
-    *("sum", "min", "by", "rate", "increase", "histogram_quantile", "time", "absent", "and", "or"),
+    *(
+        "sum",
+        "min",
+        "max",
+        "by",
+        "rate",
+        "increase",
+        "histogram_quantile",
+        "time",
+        "absent",
+        "and",
+        "or",
+    ),
     "label_values",
 }
 
@@ -238,6 +250,7 @@ def test_dashboard_and_alerts_leave_no_metric_of_ours_unseen() -> None:
         *("commit_duration_seconds", "queue_depth", "calls_in_flight", "reloads"),
         "certificate_expiry_timestamp_seconds",
         "handshake_failures",
+        *("covered", "tokens_expired", "sweep_lag_seconds"),
     ):
         assert f"entitlements_{name}" in asked
 

@@ -1,5 +1,7 @@
 """The features that there are, and who has access."""
 
+from typing import Any
+
 import pytest
 
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature, access
@@ -88,7 +90,7 @@ def test_a_cost_is_0_to_10_to_the_12(cost: int) -> None:
 def test_a_field_that_is_too_long_is_rejected_by_its_name_in_the_file(
     field: str, name: str
 ) -> None:
-    fields = {"feature_id": "a", "title": "t"} | {field: "x" * 501}
+    fields: dict[str, Any] = {"feature_id": "a", "title": "t"} | {field: "x" * 501}
     with pytest.raises(InvalidFieldError) as caught:
         Feature(cost=1, **fields)
     assert caught.value.metadata["field"] == name

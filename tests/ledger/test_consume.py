@@ -41,6 +41,7 @@ def test_a_denial_is_an_error_that_names_what_is_required_and_available() -> Non
         "feature": "full_distribution",
         "required": "2",
         "available": "1",
+        "recorded": "true",
         "transaction_id": denied.transaction_id,
         "user_id": "ada",
     }

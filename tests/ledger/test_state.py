@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, TopUp
-from entitlements_server.ledger.decide import Recorded, Rejected, Replayed
+from entitlements_server.ledger.outcomes import Recorded, Rejected, Replayed
 from entitlements_server.ledger.state import ReadSet, State, append_all, decide_group
 from entitlements_server.ledger.values import Account, Kind, Status, Transaction
 from support.ledger import Ledger, rule_at

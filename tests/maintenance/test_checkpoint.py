@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 import apsw
 import pytest
 
+from entitlements_server.ledger.commands import TopUp
 from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.fold import account_after
-from entitlements_server.ledger.values import Account, Kind, Status, Transaction
+from entitlements_server.ledger.values import Account, Draw, Kind, Status, Transaction
 from entitlements_server.maintenance import checkpoint as checkpoint_module
 from entitlements_server.maintenance import heads as heads_module
 from entitlements_server.maintenance.checkpoint import (
@@ -36,7 +37,7 @@ from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import LedgerIdentity, Store
 from entitlements_server.stores.memory import MemoryStore
 from support.forgeries import fill
-from support.ledger import all_accounts, record, top_up
+from support.ledger import NOW_US, all_accounts, consume, record, top_up
 from support.programs import tool
 from support.repository import DOCS
 from support.server_process import ServerProcess, run
@@ -250,6 +251,14 @@ async def test_the_heads_follow_from_an_export(
     store: MemoryStore, file: Path, tmp_path: Path
 ) -> None:
     """An auditor who has an export and a checkpoint needs nothing else."""
+    labels = (("plan", "pro"), ("team", 'a "b"'))
+    day_us = 86_400_000_000
+    await record(store, TopUp(user_id="eve", amount=5, lifetime_us=day_us, labels=labels))
+    await record(store, TopUp(user_id="eve", amount=5, expire_time_us=NOW_US + 9 * day_us))
+    await record(store, consume("eve"))
+    denied, *_ = await record(store, consume("eve", quantity=5), now_us=NOW_US + day_us)
+    assert denied.unavailable == 3
+    await record(store, consume("eve", quantity=2), now_us=NOW_US + 2 * day_us)
     await taken(store, file)
     trail = tmp_path / "trail.jsonl"
     await Export(store, "memory://", trail, "jsonl").run()
@@ -269,13 +278,27 @@ async def test_the_heads_follow_from_an_export(
 def transaction_of(row: dict[str, Any]) -> Transaction:
     """Read a row of an export."""
     fields = {name: row[name] for name in COLUMNS if name in Transaction.__struct_fields__}
-    for name in ("create_time", "decision_time"):
-        if row[name]:
-            seconds, _, rest = row[name].rstrip("Z").partition(".")
-            whole = int(datetime.fromisoformat(f"{seconds}+00:00").timestamp())
-            fields[f"{name}_us"] = whole * 1_000_000 + int(rest)
+    for name in ("create_time", "decision_time", "expire_time", "access_until"):
+        fields[f"{name}_us"] = microseconds(row[name])
+    seconds, _, fraction = row["lifetime"].rstrip("s").partition(".")
+    fields["lifetime_us"] = int(seconds or 0) * 1_000_000 + int(fraction or 0)
+    fields["draws"] = tuple(
+        Draw(one["grant"], one["amount"], microseconds(one["expire_time"])) for one in row["draws"]
+    )
+    fields["labels"] = tuple(row["labels"].items())
+    if row["quantity"] == 1:
+        fields["quantity"] = 0
+    if row["available"] is not None:
+        fields["unavailable"] = row["balance_before"] - row["available"]
     fields |= {"kind": Kind[row["kind"]], "status": Status[row["status"]]}
     return Transaction(**fields)
+
+
+def microseconds(time: str) -> int:
+    if not time:
+        return 0
+    seconds, _, rest = time.rstrip("Z").partition(".")
+    return int(datetime.fromisoformat(f"{seconds}+00:00").timestamp()) * 1_000_000 + int(rest)
 
 
 @pytest.mark.parametrize("size", [*range(10), 63, 64, 65])

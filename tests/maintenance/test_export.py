@@ -7,13 +7,15 @@ import json
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.ledger.commands import Command, Consume, TopUp
+from entitlements_server.ledger.decide import bind
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.maintenance.export import Export, ExportError
 from entitlements_server.maintenance.rows import COLUMNS, Filters
@@ -98,6 +100,13 @@ async def test_it_holds_every_transaction_of_every_user_oldest_first(
         "caller": "",
         "catalogue_version": BUILT_IN.version,
         "decision_time": "",
+        "quantity": 1,
+        "draws": [],
+        "expire_time": "",
+        "lifetime": "",
+        "access_until": "",
+        "available": None,
+        "labels": {},
         "salt": "",
     }
     assert json.loads(file.read_text("utf-8").splitlines()[0])["salt"]
@@ -127,7 +136,51 @@ async def test_csv_holds_the_same_under_a_header(store: BreakingStore, tmp_path:
         rows = list(csv.DictReader(opened))
     wanted = [json.loads(line) for line in files["jsonl"].read_text("utf-8").splitlines()]
     assert list(rows[0]) == list(COLUMNS)
-    assert rows == [{name: str(value) for name, value in row.items()} for row in wanted]
+    assert rows == [{name: cell(value) for name, value in row.items()} for row in wanted]
+
+
+def cell(value: Any) -> str:
+    """What CSV has of a JSON value."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else ""
+    return "" if value is None else str(value)
+
+
+async def test_it_has_expiry_draws_quantity_labels_and_windows(tmp_path: Path) -> None:
+    """In JSON as the contract has them; in CSV the same JSON in cells."""
+    store = MemoryStore()
+    day_us = 86_400_000_000
+    feature = replace(BUILT_IN.feature("full_distribution"), access_us=2 * day_us)
+    catalogue = Catalogue((feature, BUILT_IN.feature("scenario_extremes")))
+
+    async def commit(time_us: int, command: Command) -> None:
+        await store.commit([command], bind(catalogue, time_us))
+
+    labels = (("plan", "=pro"),)
+    await commit(1, TopUp(user_id="ada", amount=4, lifetime_us=day_us + 1, labels=labels))
+    await commit(2, TopUp(user_id="ada", amount=9, expire_time_us=3 * day_us))
+    await commit(3, Consume(user_id="ada", feature="full_distribution", event_id="final"))
+    await commit(4, Consume(user_id="ada", feature="scenario_extremes", quantity=2))
+    await commit(2 * day_us, Consume(user_id="ada", feature="scenario_extremes", quantity=3))
+    files = {form: tmp_path / f"trail.{form}" for form in ("jsonl", "csv")}
+    for form, file in files.items():
+        await export(store, file, form=form).run()
+    rows = [json.loads(line) for line in files["jsonl"].read_text("utf-8").splitlines()]
+    first, second, window, several, denied = rows
+    lasting, dated = first["transaction_id"], second["transaction_id"]
+    assert (first["lifetime"], first["expire_time"]) == ("86400.000001s", "")
+    assert (second["lifetime"], second["expire_time"]) == ("", "1970-01-04T00:00:00.000000Z")
+    assert first["labels"] == {"plan": "=pro"}
+    assert window["access_until"] == "1970-01-03T00:00:00.000003Z"
+    assert (window["quantity"], several["quantity"], first["quantity"]) == (1, 2, 0)
+    assert several["draws"] == [
+        {"grant": lasting, "amount": 2, "expire_time": "1970-01-02T00:00:00.000002Z"},
+        {"grant": dated, "amount": 4, "expire_time": "1970-01-04T00:00:00.000000Z"},
+    ]
+    assert (denied["status"], denied["available"], denied["quantity"]) == ("DENIED", 5, 3)
+    with files["csv"].open(newline="", encoding="utf-8") as opened:
+        cells = list(csv.DictReader(opened))
+    assert cells == [{name: cell(value) for name, value in row.items()} for row in rows]
 
 
 @pytest.mark.parametrize(

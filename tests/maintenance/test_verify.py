@@ -7,7 +7,7 @@ import apsw
 import pytest
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Recorded
+from entitlements_server.ledger.outcomes import Recorded
 from entitlements_server.maintenance.verify import verify
 from entitlements_server.stores.interface import Finding, Store
 from entitlements_server.stores.memory import MemoryStore

@@ -50,7 +50,8 @@ store_format.Format.is_readable = property(  # type: ignore[method-assign, assig
 from entitlements_server.ledger import fold, invariants, state  # noqa: E402
 from entitlements_server.ledger.catalogue import BUILT_IN  # noqa: E402
 from entitlements_server.ledger.commands import TopUp  # noqa: E402
-from entitlements_server.ledger.decide import Recorded, bind  # noqa: E402
+from entitlements_server.ledger.decide import bind  # noqa: E402
+from entitlements_server.ledger.outcomes import Recorded  # noqa: E402
 from entitlements_server.maintenance.verify import verify  # noqa: E402
 from entitlements_server.stores.factory import open_store  # noqa: E402
 from entitlements_server.stores.sqlite import database, file_format  # noqa: E402

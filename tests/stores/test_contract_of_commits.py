@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed
+from entitlements_server.ledger.outcomes import Outcome, Recorded, Rejected, Replayed
 from entitlements_server.ledger.values import Account, Facts, Status
 from entitlements_server.stores.interface import Failed, Store
 from support.ledger import (

@@ -15,7 +15,7 @@ from entitlements_server.engine import Engine
 from entitlements_server.errors import CallError
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Refund
-from entitlements_server.ledger.decide import Outcome, Recorded, Replayed
+from entitlements_server.ledger.outcomes import Outcome, Recorded, Replayed
 from entitlements_server.maintenance.verify import verify
 from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import Failed, Store

@@ -9,11 +9,12 @@ import msgspec
 import pytest
 from msgspec.structs import fields, replace
 
-from entitlements_server.ledger import settlement
-from entitlements_server.ledger.commands import Command, Consume, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Rule
+from entitlements_server.ledger.catalogue import Catalogue, Feature
+from entitlements_server.ledger.commands import Command, Consume, SetBalance, TopUp
+from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.encoding import decode_transaction, encode_transaction
-from entitlements_server.ledger.values import Account, Facts, Kind, Status, Transaction
+from entitlements_server.ledger.outcomes import Outcome, Recorded
+from entitlements_server.ledger.values import Account, Draw, Facts, Kind, Status, Transaction
 from entitlements_server.maintenance.copy import copy
 from entitlements_server.maintenance.export import Export
 from entitlements_server.maintenance.rows import row_of
@@ -28,20 +29,48 @@ from entitlements_server.stores.redis.topology import Request
 from entitlements_server.stores.sqlite import SqliteStore
 from support.fields import TRANSACTION, UNUSUAL, names_of, sample
 from support.kinds import Kind as StoreKind
-from support.ledger import NOW_US, all_accounts, commit, record, recorded, rule_at, top_ups
+from support.ledger import NOW_US, all_accounts, commit, decided, record, recorded, rule_at, top_ups
 
 LAPSED = Kind(77)
 """A kind that only the tests have."""
+
+
+OTHERS: dict[str, dict[str, Any]] = {
+    "quantity": {"kind": Kind.CONSUME, "amount": 0, "balance_after": 0, "quantity": 2},
+    "draws": {"draws": (Draw("1-x", 5, 60),), "expire_time_us": 60},
+    "expire_time_us": {"draws": (Draw("1-x", 5, 2**53 - 1),), "expire_time_us": 2**53 - 1},
+    "lifetime_us": {"draws": (Draw("1-x", 5, 67),), "lifetime_us": 60},
+    "access_until_us": {
+        "sequence": 2,
+        "kind": Kind.CONSUME,
+        "feature": "f",
+        "event_id": "e",
+        "cost": 2,
+        "amount": -2,
+        "balance_after": 3,
+        "access_until_us": 2**53 - 1,
+    },
+    "unavailable": {
+        "sequence": 2,
+        "kind": Kind.CONSUME,
+        "status": Status.DENIED,
+        "cost": 2,
+        "amount": 0,
+        "unavailable": 4,
+    },
+}
+"""Fields that mean something only beside others."""
 
 
 def every_field() -> list[Transaction]:
     """A history for each field of a transaction, with that field set; all for users of their own."""
     made = []
     for name in names_of(Transaction):
-        changes = {"user_id": f"of-{name}", **sample(Transaction, name)}
-        if name == "sequence":  # a history begins at 1, so it has a second line
-            made.append(replace(TRANSACTION, user_id=f"of-{name}"))
+        changes = {"user_id": f"of-{name}", **(OTHERS.get(name) or sample(Transaction, name))}
+        if name == "sequence":
             changes |= {"sequence": 2, "balance_after": 10}
+        if changes.get("sequence"):  # a history begins at 1, so it has a second line
+            made.append(replace(TRANSACTION, user_id=f"of-{name}"))
         if name == "refunded_transaction_id":  # belongs to refunds only, see below
             continue
         made.append(replace(TRANSACTION, **changes))
@@ -132,11 +161,21 @@ async def test_each_field_of_a_committed_transaction_is_still_there_after_flush_
 
 
 async def test_each_field_of_an_account_is_kept_and_follows_from_its_history(
-    kind: StoreKind, monkeypatch: pytest.MonkeyPatch
+    kind: StoreKind,
 ) -> None:
-    monkeypatch.setattr(settlement, "due_after", lambda _, one: one.create_time_us + 60)
+    catalogue = Catalogue(
+        (Feature(feature_id="report", cost=3, title="Report", access_us=60_000_000),)
+    )
+    commands: list[Command] = [
+        *top_ups(3),
+        TopUp(user_id="ada", amount=1, lifetime_us=60_000_000),
+        Consume(user_id="ada", feature="report", event_id="e-1"),
+        Consume(user_id="ada", feature="report"),
+        TopUp(user_id="ada", amount=1, lifetime_us=60_000_000),
+        *top_ups(2, "bob"),
+    ]
     store = await kind.open()
-    await record(store, *top_ups(3), *top_ups(2, "bob"))
+    decided(await store.commit(commands, rule_at(NOW_US, catalogue)))
     account = await store.account("ada")
     for field in fields(Account):
         assert field.name == "carried" or getattr(account, field.name) != field.default
@@ -209,31 +248,33 @@ async def test_at_most_three_transactions_are_recorded_by_a_decision() -> None:
 
 
 async def test_due_times_are_read_oldest_first_and_are_gone_with_what_was_due(
-    kind: StoreKind, monkeypatch: pytest.MonkeyPatch
+    kind: StoreKind,
 ) -> None:
-    """The amount of the newest transaction is when its account is due, in this test; 1 is never."""
+    def lasting(user_id: str, seconds: int) -> TopUp:
+        return TopUp(user_id=user_id, amount=1, lifetime_us=seconds * 1_000_000)
 
-    def due_after(_: Account, one: Transaction) -> int:
-        return one.amount if one.amount > 1 else 0
+    async def due(seconds: int, limit: int = 10) -> list[str]:
+        return list(await store.due(NOW_US + seconds * 1_000_000, limit))
 
-    monkeypatch.setattr(settlement, "due_after", due_after)
     store = await kind.open()
-    await record(store, *(TopUp(user_id=f"u-{n}", amount=n) for n in (5, 3, 9, 1, 7)))
+    await record(store, *(lasting(f"u-{n}", n) for n in (5, 3, 9, 7)), *top_ups(1, "u-1"))
     for flush in (False, True):
         if flush:
             await store.accounts("", 1)
-        assert list(await store.due(8, 10)) == ["u-3", "u-5", "u-7"]
-        assert list(await store.due(9, 2)) == ["u-3", "u-5"]
-        assert list(await store.due(2, 10)) == []
-    await record(store, TopUp(user_id="u-3", amount=1), TopUp(user_id="u-5", amount=8))
+        assert await due(8) == ["u-3", "u-5", "u-7"]
+        assert await due(9, 2) == ["u-3", "u-5"]
+        assert await due(2) == []
+    await record(store, *(SetBalance(user_id=user, balance=0) for user in ("u-3", "u-5")))
+    await record(store, lasting("u-5", 8))
     for flush in (False, True):
         if flush:
             await store.accounts("", 1)
-        assert list(await store.due(100, 10)) == ["u-7", "u-5", "u-9"]
+        assert await due(100) == ["u-7", "u-5", "u-9"]
+        assert await due(100, 1) == ["u-7"]
     if kind.durable:
         await kind.abandon(store)
         store = await kind.open()
-    assert list(await store.due(100, 10)) == ["u-7", "u-5", "u-9"]
+    assert await due(100) == ["u-7", "u-5", "u-9"]
     assert [str(finding) async for finding in verify(store)] == []
     await store.close()
 

@@ -19,11 +19,11 @@ from hypothesis.stateful import (
 )
 
 from entitlements_server.ledger.catalogue import BUILT_IN
-from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed
+from entitlements_server.ledger.commands import CallerCommand, Consume, Refund, SetBalance, TopUp
 from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.errors import IdempotencyKeyReusedError
 from entitlements_server.ledger.invariants import History
+from entitlements_server.ledger.outcomes import Outcome, Recorded, Rejected, Replayed
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from support.kinds import Kind as StoreKind
 from support.ledger import NOW_US, all_accounts, decided, figures, rule_at, whole_history
@@ -59,17 +59,24 @@ class Model:
 
     def __init__(self) -> None:
         self.histories: dict[str, list[Transaction]] = defaultdict(list)
-        self.bound: dict[tuple[str, str], tuple[Command, Transaction]] = {}
+        self.bound: dict[tuple[str, str], tuple[CallerCommand, Transaction]] = {}
         self.remaining: dict[str, int] = {}
 
     def balance(self, user_id: str) -> int:
         return sum(one.amount for one in self.histories[user_id])
 
-    def take(self, command: Command, outcome: Outcome) -> None:
+    def refunded(self, made: Transaction) -> int:
+        return sum(
+            one.amount
+            for one in self.histories[made.user_id]
+            if one.refunded_transaction_id == made.transaction_id
+        )
+
+    def take(self, command: CallerCommand, outcome: Outcome) -> None:
         """Check what was decided about a command, and take it in."""
         bound = self.bound.get((command.user_id, command.idempotency_key))
         if bound:
-            same = outcome == Replayed(bound[1])
+            same = outcome == Replayed(bound[1], self.refunded(bound[1]))
             reused = isinstance(outcome, Rejected) and isinstance(
                 outcome.error, IdempotencyKeyReusedError
             )
@@ -90,7 +97,7 @@ class Model:
         if command.idempotency_key and made.status is Status.SUCCESS:
             self.bound[command.user_id, command.idempotency_key] = (command, made)
 
-    def change(self, command: Command) -> int | None:
+    def change(self, command: CallerCommand) -> int | None:
         """The change of the balance, or None where nothing may be recorded."""
         balance = self.balance(command.user_id)
         match command:
@@ -123,7 +130,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def open(self) -> None:
         self.store = self.runner.run(self.kind.open())
 
-    def command(self, draft: Draft) -> Command:
+    def command(self, draft: Draft) -> CallerCommand:
         what, user_id, key, feature, amount, place = draft
         match what:
             case "consume":
@@ -140,7 +147,7 @@ class LedgerMachine(RuleBasedStateMachine):
             idempotency_key=key,
         )
 
-    async def commit(self, commands: Sequence[Command]) -> list[Outcome]:
+    async def commit(self, commands: Sequence[CallerCommand]) -> list[Outcome]:
         return decided(await self.store.commit(commands, rule_at(self.now_us)))
 
     @rule(drafts=st.lists(DRAFTS, min_size=1, max_size=8), seconds=st.integers(-3, 5))
@@ -171,7 +178,9 @@ class LedgerMachine(RuleBasedStateMachine):
     def retry_everything(self) -> None:
         commands = [command for command, _ in self.model.bound.values()]
         outcomes = self.runner.run(self.commit(commands))
-        assert outcomes == [Replayed(made) for _, made in self.model.bound.values()]
+        assert outcomes == [
+            Replayed(made, self.model.refunded(made)) for _, made in self.model.bound.values()
+        ]
 
     @rule(crash=st.booleans())
     def restart(self, crash: bool) -> None:

@@ -6,7 +6,15 @@ from typing import Any
 from msgspec import NODEFAULT, Struct
 from msgspec.structs import fields
 
-from entitlements_server.ledger.values import Account, Kind, Status, Transaction
+from entitlements_server.ledger.values import (
+    Account,
+    Draw,
+    Draws,
+    Kind,
+    Labels,
+    Status,
+    Transaction,
+)
 
 TRANSACTION = Transaction(
     1, Kind.TOP_UP, Status.SUCCESS, amount=5, balance_after=5, create_time_us=7, user_id="ada"
@@ -35,8 +43,15 @@ def sample(value: type[Struct], name: str) -> dict[str, Any]:
     if (value.__name__, name) in _EXCEPTIONS:
         return _EXCEPTIONS[value.__name__, name]
     (one,) = (one for one in fields(value) if one.name == name)
-    found: dict[type, Any] = {int: 2**53 - 1, str: UNUSUAL, bytes: b"\x00\xff" * 16}
+    found: dict[Any, Any] = {
+        int: 2**53 - 1,
+        str: UNUSUAL,
+        bytes: b"\x00\xff" * 16,
+        Draws: (Draw(UNUSUAL, 2**53 - 1, 2**53 - 1), Draw("", 1, 0)),
+        Labels: (("key", UNUSUAL), ("other", "")),
+    }
     kind = one.type
-    chosen = kind(77) if issubclass(kind, IntEnum) else found[kind]
+    chosen = found[kind] if kind in found else kind(77)
+    assert kind in found or issubclass(kind, IntEnum)
     assert one.default is NODEFAULT or chosen != one.default
     return {name: chosen}

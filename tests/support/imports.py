@@ -16,10 +16,11 @@ PICTURE = ROOT / "docs" / "imports.svg"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("app", "workers"),
-    ("api", "maintenance"),
+    ("api", "maintenance", "sweeper"),
     ("transport",),
     ("instrumentation",),
     ("engine", "stores.sqlite", "stores.postgresql", "stores.redis"),
+    ("clock",),
     ("stores",),
     ("config",),
     ("ledger",),

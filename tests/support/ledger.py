@@ -5,8 +5,9 @@ from typing import Any
 
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
-from entitlements_server.ledger.decide import Outcome, Recorded, Rejected, Replayed, Rule, bind
+from entitlements_server.ledger.decide import Rule, bind
 from entitlements_server.ledger.errors import LedgerError
+from entitlements_server.ledger.outcomes import Outcome, Recorded, Rejected, Replayed
 from entitlements_server.ledger.state import State, decide_group
 from entitlements_server.ledger.values import Account, Transaction
 from entitlements_server.stores.interface import CommandResult, Failed, Store

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _BLOCK = re.compile(
-    r"(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<kind>console|python)\n(?P<text>.*?)```", re.DOTALL
+    r"(?:<!-- (?P<mark>[^>]+) -->\n)?```(?P<kind>console|python|toml)\n(?P<text>.*?)```", re.DOTALL
 )
 _CHANGING = (
     (re.compile(r"\b(\d+)-[0-9a-f]{20}\b"), r"\1-…"),
@@ -38,7 +38,7 @@ def steps(guide: Path) -> list[Step]:
     found = []
     for block in _BLOCK.finditer(guide.read_text("utf-8")):
         mark, text = block["mark"] or "", block["text"]
-        if block["kind"] == "python":
+        if block["kind"] != "console":
             found.append(Step(mark, text))
             continue
         for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:

@@ -6,6 +6,7 @@ import sys
 import threading
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import structlog
@@ -64,6 +65,39 @@ def test_a_catalogue_is_costs_by_feature_or_a_file(tmp_path: Path) -> None:
     file.write_text('[[features]]\nfeature = "poster"\ncost = 7\ntitle = "Poster"\n')
     with LocalService(catalogue=file) as service, pytest.raises(AccessDeniedError):
         service.client.consume("ada", "poster")
+
+
+def test_grants_expire_and_windows_end_as_its_clock_is_moved_on() -> None:
+    """Both are arguments. The other features keep what the catalogue says."""
+    day = timedelta(days=1)
+    with LocalService(
+        balances={"ada": 1},
+        grants={"ada": [(2, day), (3, 2 * day)], "bob": [(9, day)]},
+        access={"full_distribution": 3 * day},
+    ) as service:
+        assert (service.available("ada"), service.available("bob")) == (6, 9)
+        final: dict[str, Any] = {
+            "user_id": "ada",
+            "feature": "full_distribution",
+            "event_id": "final",
+        }
+        service.client.consume(**final)
+        service.clock.advance(day)
+        assert service.available("ada") == 4
+        assert service.client.consume(**final).covered
+        service.clock.advance(2 * day)
+        assert service.available("ada") == 1
+        with pytest.raises(AccessDeniedError):
+            service.client.consume(**final)
+        access = [feature.access for feature in service.client.list_features()]
+        assert access == [None, 3 * day, None, None, None]
+
+
+def test_access_to_a_feature_that_is_not_there_is_refused() -> None:
+    with pytest.raises(Exception, match="simulation"):
+        LocalService(access={"simulation": timedelta(days=1)})
+    with pytest.raises(Exception, match="access"):
+        LocalService(access={"full_distribution": timedelta(milliseconds=1)})
 
 
 def test_its_clock_can_be_moved_on_and_never_back() -> None:

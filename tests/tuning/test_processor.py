@@ -41,7 +41,7 @@ def look(
     machine: Machine, busy: Mapping[int, float], own: float = 0, chance: float = 0
 ) -> set[int]:
     """Return where the threads are after ten seconds in which the processors were busy for so long."""
-    placement = Placement(machine, lambda: chance)
+    placement = Placement(machine, chance=lambda: chance)
     machine.run(busy, own)
     placement.look(10)
     return machine.placed[-1]
@@ -51,6 +51,15 @@ def test_threads_begin_on_the_processor_that_the_system_chose() -> None:
     machine = Machine(current=2)
     Placement(machine)
     assert machine.placed == [{2}]
+
+
+def test_each_worker_begins_on_another_processor() -> None:
+    begun = []
+    for worker in range(4):
+        machine = Machine()
+        Placement(machine, worker)
+        begun += machine.placed
+    assert begun == [{0}, {1}, {2}, {0}]
 
 
 def test_threads_move_from_a_processor_that_others_use_to_the_least_busy() -> None:
@@ -71,7 +80,7 @@ def test_of_two_servers_that_disturb_each_other_one_may_stay() -> None:
 
 def test_only_the_time_since_the_last_look_counts() -> None:
     machine = Machine()
-    placement = Placement(machine, lambda: 0)
+    placement = Placement(machine, chance=lambda: 0)
     machine.run({0: 9})
     placement.look(10)
     machine.run({1: 9, 2: 4})
@@ -82,7 +91,7 @@ def test_only_the_time_since_the_last_look_counts() -> None:
 @pytest.mark.parametrize("interval_s", [0.1, 1000])
 def test_shares_are_of_the_time_that_has_passed(interval_s: float) -> None:
     machine = Machine()
-    placement = Placement(machine, lambda: 0)
+    placement = Placement(machine, chance=lambda: 0)
     machine.run({0: interval_s / 2})
     placement.look(interval_s)
     assert machine.placed[-1] == {1}

@@ -3,6 +3,7 @@
 | module | contents |
 |---|---|
 | `_app.py` | the commands |
+| `_arguments.py` | periods and labels |
 | `_options.py` | options that the server's command line has, too |
 | `_session.py` | from options to a client, and from errors to an exit status |
 | `_show.py` | tables and sentences for people, JSON for programs |

@@ -1,6 +1,6 @@
 """The commands. Each makes one call of the API."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import dropwhile, islice, takewhile
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +10,7 @@ import typer
 from entitlements import TransactionKind, TransactionStatus
 from entitlements._channel import DEFAULT_DEADLINE_S
 from entitlements.cli import _show
+from entitlements.cli._arguments import Labels, labels_of, parse_period
 from entitlements.cli._options import Json, Version, json_for_command, parse_time
 from entitlements.cli._session import DENIED, Options, session
 
@@ -103,11 +104,14 @@ def check(
         typer.Argument(metavar="[FEATURE]...", help="The features. None: the whole catalogue."),
     ] = None,
     *,
+    event_id: Annotated[
+        str, typer.Option(help="The analysed event: access that was paid for counts.")
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Check whether a user could be charged now. Exit status 1 if a feature you name is denied."""
     with session(context, as_json=as_json) as client:
-        found = client.batch_check_access(user_id, features or ())
+        found = client.batch_check_access(user_id, features or (), event_id=event_id)
         _show.accesses(user_id, found, as_json=as_json)
     if features and not all(each.allowed for each in found):
         raise typer.Exit(DENIED)
@@ -119,13 +123,32 @@ def consume(
     user_id: User,
     feature: Annotated[str, typer.Argument(metavar="FEATURE", help="The feature to charge for.")],
     *,
-    event_id: Annotated[str, typer.Option(help="The analysed event, for the history.")] = "",
+    event_id: Annotated[
+        str, typer.Option(help="The analysed event. If it is paid for already, it costs nothing.")
+    ] = "",
+    quantity: Annotated[
+        int, typer.Option(min=1, max=10**6, help="How many uses to charge for.")
+    ] = 1,
+    max_cost: Annotated[
+        int | None,
+        typer.Option(min=0, max=10**12, help="Highest total cost to accept. Default: any."),
+    ] = None,
     idempotency_key: Key = None,
+    label: Labels = None,
     as_json: Json = False,
 ) -> None:
-    """Charge a user for one use of a feature. Exit status 1 if the balance does not cover it."""
+    """Charge a user for uses of a feature. Exit status 1 if the tokens do not cover it."""
+    labels = labels_of(label)
     with session(context, as_json=as_json) as client:
-        done = client.consume(user_id, feature, event_id=event_id, idempotency_key=idempotency_key)
+        done = client.consume(
+            user_id,
+            feature,
+            event_id=event_id,
+            idempotency_key=idempotency_key,
+            quantity=quantity,
+            max_cost=max_cost,
+            labels=labels,
+        )
         _show.transaction(done, as_json=as_json)
 
 
@@ -142,12 +165,19 @@ def refund(
     ] = 0,
     reason: Reason = "",
     idempotency_key: Key = None,
+    label: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Refund a charge, whole or in part."""
+    labels = labels_of(label)
     with session(context, as_json=as_json) as client:
         done = client.refund(
-            user_id, transaction_id, amount, reason=reason, idempotency_key=idempotency_key
+            user_id,
+            transaction_id,
+            amount,
+            reason=reason,
+            idempotency_key=idempotency_key,
+            labels=labels,
         )
         _show.transaction(done, as_json=as_json)
 
@@ -158,13 +188,33 @@ def top_up(
     user_id: User,
     amount: Annotated[int, typer.Argument(metavar="AMOUNT", min=1, max=10**12, help="Tokens.")],
     *,
+    expire_time: Annotated[
+        datetime | None,
+        typer.Option(parser=parse_time, metavar="TIME", help="When they expire. Default: never."),
+    ] = None,
+    lifetime: Annotated[
+        timedelta | None,
+        typer.Option(parser=parse_period, metavar="PERIOD", help="How long they last, as 30d."),
+    ] = None,
     reason: Reason = "",
     idempotency_key: Key = None,
+    label: Labels = None,
     as_json: Json = False,
 ) -> None:
-    """Add tokens to an account."""
+    """Add tokens to an account. They may expire: at a time, or after a period."""
+    labels = labels_of(label)
+    if expire_time and lifetime:
+        raise typer.BadParameter("Give --expire-time or --lifetime, not both.")
     with session(context, as_json=as_json) as client:
-        done = client.top_up(user_id, amount, reason=reason, idempotency_key=idempotency_key)
+        done = client.top_up(
+            user_id,
+            amount,
+            expire_time=expire_time,
+            lifetime=lifetime,
+            reason=reason,
+            idempotency_key=idempotency_key,
+            labels=labels,
+        )
         _show.transaction(done, as_json=as_json)
 
 
@@ -178,17 +228,21 @@ def set_balance(
     *,
     reason: Reason = "",
     idempotency_key: Key = None,
+    label: Labels = None,
     as_json: Json = False,
 ) -> None:
     """Set the balance of an account. The difference is recorded."""
+    labels = labels_of(label)
     with session(context, as_json=as_json) as client:
-        done = client.set_balance(user_id, balance, reason=reason, idempotency_key=idempotency_key)
+        done = client.set_balance(
+            user_id, balance, reason=reason, idempotency_key=idempotency_key, labels=labels
+        )
         _show.transaction(done, as_json=as_json)
 
 
 @app.command()
 def balance(context: typer.Context, user_id: User, *, as_json: Json = False) -> None:
-    """Show an account."""
+    """Show an account: its tokens, and which of them expire when."""
     with session(context, as_json=as_json) as client:
         _show.account(client.get_account(user_id), as_json=as_json)
 
@@ -200,7 +254,7 @@ def history(
     *,
     feature: Annotated[str, typer.Option(help="Only of this feature.")] = "",
     kind: Annotated[
-        Literal["CONSUME", "REFUND", "TOP_UP", "ADJUSTMENT"] | None,
+        Literal["CONSUME", "REFUND", "TOP_UP", "ADJUSTMENT", "EXPIRE"] | None,
         typer.Option(case_sensitive=False, help="Only of this kind."),
     ] = None,
     status: Annotated[

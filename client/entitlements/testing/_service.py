@@ -2,9 +2,10 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -15,9 +16,9 @@ from entitlements import AsyncEntitlementClient, EntitlementClient
 from entitlements._channel import DEFAULT_DEADLINE_S
 from entitlements.testing._logs import lines_to_logging
 from entitlements_server.app import running
+from entitlements_server.clock import wall_clock_us
 from entitlements_server.config.catalogue import read_catalogue
 from entitlements_server.config.settings import Settings
-from entitlements_server.engine import wall_clock_us
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.stores import memory as _memory  # noqa: F401  # the first start is quicker
 from entitlements_server.transport import threads as _threads  # noqa: F401  # likewise
@@ -58,26 +59,32 @@ class LocalService:
     can call it. Variables of the environment do not configure it.
 
     Args:
-        balances: Tokens to top users up with.
+        balances: Tokens to top users up with, which never expire.
+        grants: Tokens to top users up with, each with how long they last.
         catalogue: The features: costs by feature, or a catalogue file. None: the catalogue that ships.
+        access: How long one charge gives access to an event, by feature. The others: as in the catalogue.
 
     Attributes:
         clock: The time of the service.
 
     Raises:
         CatalogueFileError: The file is not a catalogue.
-        InvalidFieldError: A feature or a cost is not valid.
+        InvalidFieldError: A feature, a cost or an access is not valid.
+        UnknownFeatureError: The catalogue lacks a feature of `access`. This is the server's error.
     """
 
     def __init__(
         self,
         *,
         balances: Mapping[str, int] | None = None,
+        grants: Mapping[str, Iterable[tuple[int, timedelta]]] | None = None,
         catalogue: Mapping[str, int] | Path | None = None,
+        access: Mapping[str, timedelta] | None = None,
     ) -> None:
         self.clock = Clock()
         self._balances = dict(balances or {})
-        self._catalogue = _catalogue(catalogue)
+        self._grants = {user_id: tuple(each) for user_id, each in (grants or {}).items()}
+        self._catalogue = _with_access(_catalogue(catalogue), access or {})
         self._address = ""
         self._client: EntitlementClient | None = None
         self._open = ExitStack()
@@ -95,13 +102,16 @@ class LocalService:
         assert self._client is not None
         return self._client
 
-    def async_client(self, *, deadline_s: float = DEFAULT_DEADLINE_S) -> AsyncEntitlementClient:
+    def async_client(
+        self, *, deadline_s: float = DEFAULT_DEADLINE_S, batching: bool = False
+    ) -> AsyncEntitlementClient:
         """Make a client for asyncio. Close it, as with `async with`.
 
         Args:
             deadline_s: Longest time for a call with all its retries, in seconds.
+            batching: Whether concurrent charges are sent in one call.
         """
-        return AsyncEntitlementClient(self.address, deadline_s=deadline_s)
+        return AsyncEntitlementClient(self.address, deadline_s=deadline_s, batching=batching)
 
     async def client_dependency(self) -> AsyncIterator[AsyncEntitlementClient]:
         """Provide a client, as a dependency for FastAPI: what overrides `Gate.client` in a test."""
@@ -109,8 +119,12 @@ class LocalService:
             yield client
 
     def balance(self, user_id: str) -> int:
-        """Return the balance of a user, in tokens."""
+        """Return the recorded balance of a user, in tokens."""
         return self.client.get_account(user_id).balance
+
+    def available(self, user_id: str) -> int:
+        """Return what a user can spend now, in tokens: without those that have expired."""
+        return self.client.get_account(user_id).available
 
     def start(self) -> Self:
         """Serve, as at the begin of a `with` block.
@@ -127,6 +141,11 @@ class LocalService:
             for user_id, tokens in self._balances.items():
                 if tokens:
                     self._client.top_up(user_id, tokens, reason="balance of the test")
+            for user_id, granted in self._grants.items():
+                for tokens, lifetime in granted:
+                    self._client.top_up(
+                        user_id, tokens, lifetime=lifetime, reason="grant of the test"
+                    )
             self._open = starting.pop_all()
         return self
 
@@ -204,5 +223,18 @@ def _catalogue(given: Mapping[str, int] | Path | None) -> Catalogue:
     return Catalogue(
         tuple(
             Feature(feature_id=feature, cost=cost, title=feature) for feature, cost in given.items()
+        )
+    )
+
+
+def _with_access(catalogue: Catalogue, access: Mapping[str, timedelta]) -> Catalogue:
+    for feature in access:
+        catalogue.feature(feature)  # raises if it is not there
+    return Catalogue(
+        tuple(
+            replace(one, access_us=access[one.feature_id] // _MICROSECOND)
+            if one.feature_id in access
+            else one
+            for one in catalogue.features
         )
     )

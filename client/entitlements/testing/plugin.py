@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the mark."""
     config.addinivalue_line(
         "markers",
-        "entitlements(balances, catalogue): the arguments of the service in `entitlement_service`.",
+        "entitlements(balances, grants, catalogue, access): the arguments of the service in `entitlement_service`.",
     )
 
 

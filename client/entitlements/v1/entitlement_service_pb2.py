@@ -23,10 +23,12 @@ _sym_db = _symbol_database.Default()
 
 
 from entitlements.v1 import resources_pb2 as entitlements_dot_v1_dot_resources__pb2
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.rpc import status_pb2 as google_dot_rpc_dot_status__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)entitlements/v1/entitlement_service.proto\x12\x0f\x65ntitlements.v1\x1a\x1f\x65ntitlements/v1/resources.proto\x1a\x17google/rpc/status.proto\"6\n\x12\x43heckAccessRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\">\n\x13\x43heckAccessResponse\x12\'\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x17.entitlements.v1.Access\"<\n\x17\x42\x61tchCheckAccessRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\"C\n\x18\x42\x61tchCheckAccessResponse\x12\'\n\x06\x61\x63\x63\x65ss\x18\x01 \x03(\x0b\x32\x17.entitlements.v1.Access\"]\n\x0e\x43onsumeRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"V\n\x0f\x43onsumeResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"H\n\x13\x42\x61tchConsumeRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.entitlements.v1.ConsumeRequest\"L\n\x14\x42\x61tchConsumeResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.entitlements.v1.BatchConsumeResult\"z\n\x12\x42\x61tchConsumeResult\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32 .entitlements.v1.ConsumeResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"q\n\rRefundRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\"U\n\x0eRefundResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"X\n\x0cTopUpRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"T\n\rTopUpResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"^\n\x11SetBalanceRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\"Y\n\x12SetBalanceResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"$\n\x11GetAccountRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"@\n\x15GetTransactionRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\"\xc6\x01\n\x17ListTransactionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x04 \x01(\t\x12.\n\x04kind\x18\x05 \x01(\x0e\x32 .entitlements.v1.TransactionKind\x12\x32\n\x06status\x18\x06 \x01(\x0e\x32\".entitlements.v1.TransactionStatus\"g\n\x18ListTransactionsResponse\x12\x32\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x15\n\x13ListFeaturesRequest\"]\n\x14ListFeaturesResponse\x12*\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x18.entitlements.v1.Feature\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t2\xd6\x07\n\x12\x45ntitlementService\x12X\n\x0b\x43heckAccess\x12#.entitlements.v1.CheckAccessRequest\x1a$.entitlements.v1.CheckAccessResponse\x12g\n\x10\x42\x61tchCheckAccess\x12(.entitlements.v1.BatchCheckAccessRequest\x1a).entitlements.v1.BatchCheckAccessResponse\x12L\n\x07\x43onsume\x12\x1f.entitlements.v1.ConsumeRequest\x1a .entitlements.v1.ConsumeResponse\x12[\n\x0c\x42\x61tchConsume\x12$.entitlements.v1.BatchConsumeRequest\x1a%.entitlements.v1.BatchConsumeResponse\x12I\n\x06Refund\x12\x1e.entitlements.v1.RefundRequest\x1a\x1f.entitlements.v1.RefundResponse\x12\x46\n\x05TopUp\x12\x1d.entitlements.v1.TopUpRequest\x1a\x1e.entitlements.v1.TopUpResponse\x12U\n\nSetBalance\x12\".entitlements.v1.SetBalanceRequest\x1a#.entitlements.v1.SetBalanceResponse\x12J\n\nGetAccount\x12\".entitlements.v1.GetAccountRequest\x1a\x18.entitlements.v1.Account\x12V\n\x0eGetTransaction\x12&.entitlements.v1.GetTransactionRequest\x1a\x1c.entitlements.v1.Transaction\x12g\n\x10ListTransactions\x12(.entitlements.v1.ListTransactionsRequest\x1a).entitlements.v1.ListTransactionsResponse\x12[\n\x0cListFeatures\x12$.entitlements.v1.ListFeaturesRequest\x1a%.entitlements.v1.ListFeaturesResponseB\x89\x01\n\x0f\x65ntitlements.v1B\x17\x45ntitlementServiceProtoP\x01Z\x1e\x65ntitlements/v1;entitlementsv1\xa2\x02\x03\x45NT\xaa\x02\x0f\x45ntitlements.V1\xca\x02\x0f\x45ntitlements\\V1\xea\x02\x10\x45ntitlements::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)entitlements/v1/entitlement_service.proto\x12\x0f\x65ntitlements.v1\x1a\x1f\x65ntitlements/v1/resources.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"H\n\x12\x43heckAccessRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\">\n\x13\x43heckAccessResponse\x12\'\n\x06\x61\x63\x63\x65ss\x18\x01 \x01(\x0b\x32\x17.entitlements.v1.Access\"N\n\x17\x42\x61tchCheckAccessRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\"C\n\x18\x42\x61tchCheckAccessResponse\x12\'\n\x06\x61\x63\x63\x65ss\x18\x01 \x03(\x0b\x32\x17.entitlements.v1.Access\"\xff\x01\n\x0e\x43onsumeRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x02 \x01(\t\x12\x10\n\x08\x65vent_id\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x10\n\x08quantity\x18\x05 \x01(\x03\x12\x15\n\x08max_cost\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12;\n\x06labels\x18\x07 \x03(\x0b\x32+.entitlements.v1.ConsumeRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0b\n\t_max_cost\"\xab\x01\n\x0f\x43onsumeResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\x12\x0f\n\x07\x63overed\x18\x03 \x01(\x08\x12\x30\n\x0c\x61\x63\x63\x65ss_until\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08refunded\x18\x05 \x01(\x03\"H\n\x13\x42\x61tchConsumeRequest\x12\x31\n\x08requests\x18\x01 \x03(\x0b\x32\x1f.entitlements.v1.ConsumeRequest\"L\n\x14\x42\x61tchConsumeResponse\x12\x34\n\x07results\x18\x01 \x03(\x0b\x32#.entitlements.v1.BatchConsumeResult\"z\n\x12\x42\x61tchConsumeResult\x12\x34\n\x08response\x18\x01 \x01(\x0b\x32 .entitlements.v1.ConsumeResponseH\x00\x12#\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x42\t\n\x07outcome\"\xdc\x01\n\rRefundRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\x12\x0e\n\x06\x61mount\x18\x03 \x01(\x03\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x05 \x01(\t\x12:\n\x06labels\x18\x06 \x03(\x0b\x32*.entitlements.v1.RefundRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"U\n\x0eRefundResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xae\x02\n\x0cTopUpRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12\x31\n\x0b\x65xpire_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampH\x00\x12-\n\x08lifetime\x18\x06 \x01(\x0b\x32\x19.google.protobuf.DurationH\x00\x12\x39\n\x06labels\x18\x07 \x03(\x0b\x32).entitlements.v1.TopUpRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06\x65xpiry\"T\n\rTopUpResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"\xcd\x01\n\x11SetBalanceRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x03\x12\x0e\n\x06reason\x18\x03 \x01(\t\x12\x17\n\x0fidempotency_key\x18\x04 \x01(\t\x12>\n\x06labels\x18\x05 \x03(\x0b\x32..entitlements.v1.SetBalanceRequest.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"Y\n\x12SetBalanceResponse\x12\x31\n\x0btransaction\x18\x01 \x01(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x10\n\x08replayed\x18\x02 \x01(\x08\"$\n\x11GetAccountRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\"@\n\x15GetTransactionRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x16\n\x0etransaction_id\x18\x02 \x01(\t\"\xc6\x01\n\x17ListTransactionsRequest\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0f\n\x07\x66\x65\x61ture\x18\x04 \x01(\t\x12.\n\x04kind\x18\x05 \x01(\x0e\x32 .entitlements.v1.TransactionKind\x12\x32\n\x06status\x18\x06 \x01(\x0e\x32\".entitlements.v1.TransactionStatus\"g\n\x18ListTransactionsResponse\x12\x32\n\x0ctransactions\x18\x01 \x03(\x0b\x32\x1c.entitlements.v1.Transaction\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x15\n\x13ListFeaturesRequest\"]\n\x14ListFeaturesResponse\x12*\n\x08\x66\x65\x61tures\x18\x01 \x03(\x0b\x32\x18.entitlements.v1.Feature\x12\x19\n\x11\x63\x61talogue_version\x18\x02 \x01(\t2\xd6\x07\n\x12\x45ntitlementService\x12X\n\x0b\x43heckAccess\x12#.entitlements.v1.CheckAccessRequest\x1a$.entitlements.v1.CheckAccessResponse\x12g\n\x10\x42\x61tchCheckAccess\x12(.entitlements.v1.BatchCheckAccessRequest\x1a).entitlements.v1.BatchCheckAccessResponse\x12L\n\x07\x43onsume\x12\x1f.entitlements.v1.ConsumeRequest\x1a .entitlements.v1.ConsumeResponse\x12[\n\x0c\x42\x61tchConsume\x12$.entitlements.v1.BatchConsumeRequest\x1a%.entitlements.v1.BatchConsumeResponse\x12I\n\x06Refund\x12\x1e.entitlements.v1.RefundRequest\x1a\x1f.entitlements.v1.RefundResponse\x12\x46\n\x05TopUp\x12\x1d.entitlements.v1.TopUpRequest\x1a\x1e.entitlements.v1.TopUpResponse\x12U\n\nSetBalance\x12\".entitlements.v1.SetBalanceRequest\x1a#.entitlements.v1.SetBalanceResponse\x12J\n\nGetAccount\x12\".entitlements.v1.GetAccountRequest\x1a\x18.entitlements.v1.Account\x12V\n\x0eGetTransaction\x12&.entitlements.v1.GetTransactionRequest\x1a\x1c.entitlements.v1.Transaction\x12g\n\x10ListTransactions\x12(.entitlements.v1.ListTransactionsRequest\x1a).entitlements.v1.ListTransactionsResponse\x12[\n\x0cListFeatures\x12$.entitlements.v1.ListFeaturesRequest\x1a%.entitlements.v1.ListFeaturesResponseB\x89\x01\n\x0f\x65ntitlements.v1B\x17\x45ntitlementServiceProtoP\x01Z\x1e\x65ntitlements/v1;entitlementsv1\xa2\x02\x03\x45NT\xaa\x02\x0f\x45ntitlements.V1\xca\x02\x0f\x45ntitlements\\V1\xea\x02\x10\x45ntitlements::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,48 +36,64 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'entitlements.v1.entitlement
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017entitlements.v1B\027EntitlementServiceProtoP\001Z\036entitlements/v1;entitlementsv1\242\002\003ENT\252\002\017Entitlements.V1\312\002\017Entitlements\\V1\352\002\020Entitlements::V1'
-  _globals['_CHECKACCESSREQUEST']._serialized_start=120
-  _globals['_CHECKACCESSREQUEST']._serialized_end=174
-  _globals['_CHECKACCESSRESPONSE']._serialized_start=176
-  _globals['_CHECKACCESSRESPONSE']._serialized_end=238
-  _globals['_BATCHCHECKACCESSREQUEST']._serialized_start=240
-  _globals['_BATCHCHECKACCESSREQUEST']._serialized_end=300
-  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_start=302
-  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_end=369
-  _globals['_CONSUMEREQUEST']._serialized_start=371
-  _globals['_CONSUMEREQUEST']._serialized_end=464
-  _globals['_CONSUMERESPONSE']._serialized_start=466
-  _globals['_CONSUMERESPONSE']._serialized_end=552
-  _globals['_BATCHCONSUMEREQUEST']._serialized_start=554
-  _globals['_BATCHCONSUMEREQUEST']._serialized_end=626
-  _globals['_BATCHCONSUMERESPONSE']._serialized_start=628
-  _globals['_BATCHCONSUMERESPONSE']._serialized_end=704
-  _globals['_BATCHCONSUMERESULT']._serialized_start=706
-  _globals['_BATCHCONSUMERESULT']._serialized_end=828
-  _globals['_REFUNDREQUEST']._serialized_start=830
-  _globals['_REFUNDREQUEST']._serialized_end=943
-  _globals['_REFUNDRESPONSE']._serialized_start=945
-  _globals['_REFUNDRESPONSE']._serialized_end=1030
-  _globals['_TOPUPREQUEST']._serialized_start=1032
-  _globals['_TOPUPREQUEST']._serialized_end=1120
-  _globals['_TOPUPRESPONSE']._serialized_start=1122
-  _globals['_TOPUPRESPONSE']._serialized_end=1206
-  _globals['_SETBALANCEREQUEST']._serialized_start=1208
-  _globals['_SETBALANCEREQUEST']._serialized_end=1302
-  _globals['_SETBALANCERESPONSE']._serialized_start=1304
-  _globals['_SETBALANCERESPONSE']._serialized_end=1393
-  _globals['_GETACCOUNTREQUEST']._serialized_start=1395
-  _globals['_GETACCOUNTREQUEST']._serialized_end=1431
-  _globals['_GETTRANSACTIONREQUEST']._serialized_start=1433
-  _globals['_GETTRANSACTIONREQUEST']._serialized_end=1497
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=1500
-  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=1698
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=1700
-  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=1803
-  _globals['_LISTFEATURESREQUEST']._serialized_start=1805
-  _globals['_LISTFEATURESREQUEST']._serialized_end=1826
-  _globals['_LISTFEATURESRESPONSE']._serialized_start=1828
-  _globals['_LISTFEATURESRESPONSE']._serialized_end=1921
-  _globals['_ENTITLEMENTSERVICE']._serialized_start=1924
-  _globals['_ENTITLEMENTSERVICE']._serialized_end=2906
+  _globals['_CONSUMEREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_CONSUMEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_REFUNDREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_REFUNDREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TOPUPREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_TOPUPREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_SETBALANCEREQUEST_LABELSENTRY']._loaded_options = None
+  _globals['_SETBALANCEREQUEST_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_CHECKACCESSREQUEST']._serialized_start=185
+  _globals['_CHECKACCESSREQUEST']._serialized_end=257
+  _globals['_CHECKACCESSRESPONSE']._serialized_start=259
+  _globals['_CHECKACCESSRESPONSE']._serialized_end=321
+  _globals['_BATCHCHECKACCESSREQUEST']._serialized_start=323
+  _globals['_BATCHCHECKACCESSREQUEST']._serialized_end=401
+  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_start=403
+  _globals['_BATCHCHECKACCESSRESPONSE']._serialized_end=470
+  _globals['_CONSUMEREQUEST']._serialized_start=473
+  _globals['_CONSUMEREQUEST']._serialized_end=728
+  _globals['_CONSUMEREQUEST_LABELSENTRY']._serialized_start=670
+  _globals['_CONSUMEREQUEST_LABELSENTRY']._serialized_end=715
+  _globals['_CONSUMERESPONSE']._serialized_start=731
+  _globals['_CONSUMERESPONSE']._serialized_end=902
+  _globals['_BATCHCONSUMEREQUEST']._serialized_start=904
+  _globals['_BATCHCONSUMEREQUEST']._serialized_end=976
+  _globals['_BATCHCONSUMERESPONSE']._serialized_start=978
+  _globals['_BATCHCONSUMERESPONSE']._serialized_end=1054
+  _globals['_BATCHCONSUMERESULT']._serialized_start=1056
+  _globals['_BATCHCONSUMERESULT']._serialized_end=1178
+  _globals['_REFUNDREQUEST']._serialized_start=1181
+  _globals['_REFUNDREQUEST']._serialized_end=1401
+  _globals['_REFUNDREQUEST_LABELSENTRY']._serialized_start=670
+  _globals['_REFUNDREQUEST_LABELSENTRY']._serialized_end=715
+  _globals['_REFUNDRESPONSE']._serialized_start=1403
+  _globals['_REFUNDRESPONSE']._serialized_end=1488
+  _globals['_TOPUPREQUEST']._serialized_start=1491
+  _globals['_TOPUPREQUEST']._serialized_end=1793
+  _globals['_TOPUPREQUEST_LABELSENTRY']._serialized_start=670
+  _globals['_TOPUPREQUEST_LABELSENTRY']._serialized_end=715
+  _globals['_TOPUPRESPONSE']._serialized_start=1795
+  _globals['_TOPUPRESPONSE']._serialized_end=1879
+  _globals['_SETBALANCEREQUEST']._serialized_start=1882
+  _globals['_SETBALANCEREQUEST']._serialized_end=2087
+  _globals['_SETBALANCEREQUEST_LABELSENTRY']._serialized_start=670
+  _globals['_SETBALANCEREQUEST_LABELSENTRY']._serialized_end=715
+  _globals['_SETBALANCERESPONSE']._serialized_start=2089
+  _globals['_SETBALANCERESPONSE']._serialized_end=2178
+  _globals['_GETACCOUNTREQUEST']._serialized_start=2180
+  _globals['_GETACCOUNTREQUEST']._serialized_end=2216
+  _globals['_GETTRANSACTIONREQUEST']._serialized_start=2218
+  _globals['_GETTRANSACTIONREQUEST']._serialized_end=2282
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_start=2285
+  _globals['_LISTTRANSACTIONSREQUEST']._serialized_end=2483
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_start=2485
+  _globals['_LISTTRANSACTIONSRESPONSE']._serialized_end=2588
+  _globals['_LISTFEATURESREQUEST']._serialized_start=2590
+  _globals['_LISTFEATURESREQUEST']._serialized_end=2611
+  _globals['_LISTFEATURESRESPONSE']._serialized_start=2613
+  _globals['_LISTFEATURESRESPONSE']._serialized_end=2706
+  _globals['_ENTITLEMENTSERVICE']._serialized_start=2709
+  _globals['_ENTITLEMENTSERVICE']._serialized_end=3691
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,8 @@
+import datetime
+
 from entitlements.v1 import resources_pb2 as _resources_pb2
+from google.protobuf import duration_pb2 as _duration_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.rpc import status_pb2 as _status_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf import descriptor as _descriptor
@@ -9,12 +13,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class CheckAccessRequest(_message.Message):
-    __slots__ = ("user_id", "feature")
+    __slots__ = ("user_id", "feature", "event_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     FEATURE_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     feature: str
-    def __init__(self, user_id: _Optional[str] = ..., feature: _Optional[str] = ...) -> None: ...
+    event_id: str
+    def __init__(self, user_id: _Optional[str] = ..., feature: _Optional[str] = ..., event_id: _Optional[str] = ...) -> None: ...
 
 class CheckAccessResponse(_message.Message):
     __slots__ = ("access",)
@@ -23,12 +29,14 @@ class CheckAccessResponse(_message.Message):
     def __init__(self, access: _Optional[_Union[_resources_pb2.Access, _Mapping]] = ...) -> None: ...
 
 class BatchCheckAccessRequest(_message.Message):
-    __slots__ = ("user_id", "features")
+    __slots__ = ("user_id", "features", "event_id")
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     FEATURES_FIELD_NUMBER: _ClassVar[int]
+    EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     features: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, user_id: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ...) -> None: ...
+    event_id: str
+    def __init__(self, user_id: _Optional[str] = ..., features: _Optional[_Iterable[str]] = ..., event_id: _Optional[str] = ...) -> None: ...
 
 class BatchCheckAccessResponse(_message.Message):
     __slots__ = ("access",)
@@ -37,24 +45,43 @@ class BatchCheckAccessResponse(_message.Message):
     def __init__(self, access: _Optional[_Iterable[_Union[_resources_pb2.Access, _Mapping]]] = ...) -> None: ...
 
 class ConsumeRequest(_message.Message):
-    __slots__ = ("user_id", "feature", "event_id", "idempotency_key")
+    __slots__ = ("user_id", "feature", "event_id", "idempotency_key", "quantity", "max_cost", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     FEATURE_FIELD_NUMBER: _ClassVar[int]
     EVENT_ID_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    QUANTITY_FIELD_NUMBER: _ClassVar[int]
+    MAX_COST_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     feature: str
     event_id: str
     idempotency_key: str
-    def __init__(self, user_id: _Optional[str] = ..., feature: _Optional[str] = ..., event_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    quantity: int
+    max_cost: int
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, user_id: _Optional[str] = ..., feature: _Optional[str] = ..., event_id: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., quantity: _Optional[int] = ..., max_cost: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class ConsumeResponse(_message.Message):
-    __slots__ = ("transaction", "replayed")
+    __slots__ = ("transaction", "replayed", "covered", "access_until", "refunded")
     TRANSACTION_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    COVERED_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    REFUNDED_FIELD_NUMBER: _ClassVar[int]
     transaction: _resources_pb2.Transaction
     replayed: bool
-    def __init__(self, transaction: _Optional[_Union[_resources_pb2.Transaction, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...
+    covered: bool
+    access_until: _timestamp_pb2.Timestamp
+    refunded: int
+    def __init__(self, transaction: _Optional[_Union[_resources_pb2.Transaction, _Mapping]] = ..., replayed: _Optional[bool] = ..., covered: _Optional[bool] = ..., access_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., refunded: _Optional[int] = ...) -> None: ...
 
 class BatchConsumeRequest(_message.Message):
     __slots__ = ("requests",)
@@ -77,18 +104,27 @@ class BatchConsumeResult(_message.Message):
     def __init__(self, response: _Optional[_Union[ConsumeResponse, _Mapping]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping]] = ...) -> None: ...
 
 class RefundRequest(_message.Message):
-    __slots__ = ("user_id", "transaction_id", "amount", "reason", "idempotency_key")
+    __slots__ = ("user_id", "transaction_id", "amount", "reason", "idempotency_key", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     TRANSACTION_ID_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     transaction_id: str
     amount: int
     reason: str
     idempotency_key: str
-    def __init__(self, user_id: _Optional[str] = ..., transaction_id: _Optional[str] = ..., amount: _Optional[int] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, user_id: _Optional[str] = ..., transaction_id: _Optional[str] = ..., amount: _Optional[int] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class RefundResponse(_message.Message):
     __slots__ = ("transaction", "replayed")
@@ -99,16 +135,29 @@ class RefundResponse(_message.Message):
     def __init__(self, transaction: _Optional[_Union[_resources_pb2.Transaction, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class TopUpRequest(_message.Message):
-    __slots__ = ("user_id", "amount", "reason", "idempotency_key")
+    __slots__ = ("user_id", "amount", "reason", "idempotency_key", "expire_time", "lifetime", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     AMOUNT_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    EXPIRE_TIME_FIELD_NUMBER: _ClassVar[int]
+    LIFETIME_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     amount: int
     reason: str
     idempotency_key: str
-    def __init__(self, user_id: _Optional[str] = ..., amount: _Optional[int] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    expire_time: _timestamp_pb2.Timestamp
+    lifetime: _duration_pb2.Duration
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, user_id: _Optional[str] = ..., amount: _Optional[int] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., expire_time: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., lifetime: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class TopUpResponse(_message.Message):
     __slots__ = ("transaction", "replayed")
@@ -119,16 +168,25 @@ class TopUpResponse(_message.Message):
     def __init__(self, transaction: _Optional[_Union[_resources_pb2.Transaction, _Mapping]] = ..., replayed: _Optional[bool] = ...) -> None: ...
 
 class SetBalanceRequest(_message.Message):
-    __slots__ = ("user_id", "balance", "reason", "idempotency_key")
+    __slots__ = ("user_id", "balance", "reason", "idempotency_key", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     USER_ID_FIELD_NUMBER: _ClassVar[int]
     BALANCE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     IDEMPOTENCY_KEY_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     user_id: str
     balance: int
     reason: str
     idempotency_key: str
-    def __init__(self, user_id: _Optional[str] = ..., balance: _Optional[int] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, user_id: _Optional[str] = ..., balance: _Optional[int] = ..., reason: _Optional[str] = ..., idempotency_key: _Optional[str] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SetBalanceResponse(_message.Message):
     __slots__ = ("transaction", "replayed")

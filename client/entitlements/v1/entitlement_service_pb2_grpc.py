@@ -36,7 +36,10 @@ class EntitlementServiceStub:
     `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
     invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
     500 bytes of UTF-8 on one line: no control characters, line separators or
-    bidirectional overrides.
+    bidirectional overrides. `labels`: at most 8; keys of 1 to 64 of the characters
+    `a-z`, `0-9`, `.`, `_` and `-`, values like `reason` with at most 256 bytes. They
+    are stored and shown, and mean nothing to the service. Times are precise to the
+    microsecond; smaller fractions are dropped.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -45,7 +48,17 @@ class EntitlementServiceStub:
     succeeds with it, for as long as that transaction exists. The same request
     with the same key returns the original transaction and `replayed`, and records
     nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
-    A denied or failed request binds nothing.
+    A denied or failed request binds nothing. `labels` and `max_cost` are not
+    compared: those of the first request stay.
+
+    Tokens that expire: a top-up may have an expiry, and is then a grant. A charge
+    takes the tokens that expire soonest first, those that never expire last. From
+    its expiry on a token cannot be spent; that is recorded as an EXPIRE later, a
+    minute at the soonest.
+
+    Access windows: a feature may grant access for a time. Who was charged for it
+    with an `event_id` may consume the same feature and event again within that time
+    for nothing.
     """
 
     def __init__(self, channel):
@@ -121,7 +134,10 @@ class EntitlementServiceServicer:
     `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
     invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
     500 bytes of UTF-8 on one line: no control characters, line separators or
-    bidirectional overrides.
+    bidirectional overrides. `labels`: at most 8; keys of 1 to 64 of the characters
+    `a-z`, `0-9`, `.`, `_` and `-`, values like `reason` with at most 256 bytes. They
+    are stored and shown, and mean nothing to the service. Times are precise to the
+    microsecond; smaller fractions are dropped.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -130,7 +146,17 @@ class EntitlementServiceServicer:
     succeeds with it, for as long as that transaction exists. The same request
     with the same key returns the original transaction and `replayed`, and records
     nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
-    A denied or failed request binds nothing.
+    A denied or failed request binds nothing. `labels` and `max_cost` are not
+    compared: those of the first request stay.
+
+    Tokens that expire: a top-up may have an expiry, and is then a grant. A charge
+    takes the tokens that expire soonest first, those that never expire last. From
+    its expiry on a token cannot be spent; that is recorded as an EXPIRE later, a
+    minute at the soonest.
+
+    Access windows: a feature may grant access for a time. Who was charged for it
+    with an `event_id` may consume the same feature and event again within that time
+    for nothing.
     """
 
     def CheckAccess(self, request, context):
@@ -151,10 +177,13 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Consume(self, request, context):
-        """Charges a user for one use of a feature at the catalogue's price.
-        Idempotent by key. Errors, in the order in which they are checked:
-        INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INSUFFICIENT_TOKENS
-        (the attempt is recorded as DENIED).
+        """Charges a user for uses of a feature at the catalogue's price. If the user
+        has access to the event already, answers with the charge that opened the
+        access window and `covered`, and charges and records nothing. Idempotent by
+        key. Errors, in the order in which they are checked: INVALID_FIELD,
+        IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INVALID_FIELD for a quantity that is
+        too high for the feature, PRICE_CHANGED, INSUFFICIENT_TOKENS (the attempt is
+        recorded as DENIED).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,8 +211,9 @@ class EntitlementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def TopUp(self, request, context):
-        """Adds tokens to an account. The account need not exist. Idempotent by key.
-        Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+        """Adds tokens to an account, which may expire. The account need not exist.
+        Idempotent by key. Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+        INVALID_FIELD for an expiry that is not in the future, TOO_MANY_GRANTS,
         BALANCE_LIMIT_EXCEEDED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -192,8 +222,9 @@ class EntitlementServiceServicer:
 
     def SetBalance(self, request, context):
         """Sets the balance of an account, and records the difference as an
-        ADJUSTMENT. Idempotent by key. Errors, in order: INVALID_FIELD,
-        IDEMPOTENCY_KEY_REUSED.
+        ADJUSTMENT. What has expired by then is recorded first. Tokens that are added
+        never expire; tokens are taken as a charge takes them. Idempotent by key.
+        Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -312,7 +343,10 @@ class EntitlementService:
     `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
     invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
     500 bytes of UTF-8 on one line: no control characters, line separators or
-    bidirectional overrides.
+    bidirectional overrides. `labels`: at most 8; keys of 1 to 64 of the characters
+    `a-z`, `0-9`, `.`, `_` and `-`, values like `reason` with at most 256 bytes. They
+    are stored and shown, and mean nothing to the service. Times are precise to the
+    microsecond; smaller fractions are dropped.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -321,7 +355,17 @@ class EntitlementService:
     succeeds with it, for as long as that transaction exists. The same request
     with the same key returns the original transaction and `replayed`, and records
     nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
-    A denied or failed request binds nothing.
+    A denied or failed request binds nothing. `labels` and `max_cost` are not
+    compared: those of the first request stay.
+
+    Tokens that expire: a top-up may have an expiry, and is then a grant. A charge
+    takes the tokens that expire soonest first, those that never expire last. From
+    its expiry on a token cannot be spent; that is recorded as an EXPIRE later, a
+    minute at the soonest.
+
+    Access windows: a feature may grant access for a time. Who was charged for it
+    with an `event_id` may consume the same feature and event again within that time
+    for nothing.
     """
 
     @staticmethod

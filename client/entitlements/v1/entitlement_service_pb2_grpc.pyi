@@ -37,7 +37,10 @@ class EntitlementServiceStub:
     `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
     invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
     500 bytes of UTF-8 on one line: no control characters, line separators or
-    bidirectional overrides.
+    bidirectional overrides. `labels`: at most 8; keys of 1 to 64 of the characters
+    `a-z`, `0-9`, `.`, `_` and `-`, values like `reason` with at most 256 bytes. They
+    are stored and shown, and mean nothing to the service. Times are precise to the
+    microsecond; smaller fractions are dropped.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -46,7 +49,17 @@ class EntitlementServiceStub:
     succeeds with it, for as long as that transaction exists. The same request
     with the same key returns the original transaction and `replayed`, and records
     nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
-    A denied or failed request binds nothing.
+    A denied or failed request binds nothing. `labels` and `max_cost` are not
+    compared: those of the first request stay.
+
+    Tokens that expire: a top-up may have an expiry, and is then a grant. A charge
+    takes the tokens that expire soonest first, those that never expire last. From
+    its expiry on a token cannot be spent; that is recorded as an EXPIRE later, a
+    minute at the soonest.
+
+    Access windows: a feature may grant access for a time. Who was charged for it
+    with an `event_id` may consume the same feature and event again within that time
+    for nothing.
     """
 
     @_typing.overload
@@ -63,10 +76,13 @@ class EntitlementServiceStub:
     INVALID_FIELD, UNKNOWN_FEATURE.
     """
     Consume: _grpc.UnaryUnaryMultiCallable[_entitlement_service_pb2.ConsumeRequest, _entitlement_service_pb2.ConsumeResponse]
-    """Charges a user for one use of a feature at the catalogue's price.
-    Idempotent by key. Errors, in the order in which they are checked:
-    INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INSUFFICIENT_TOKENS
-    (the attempt is recorded as DENIED).
+    """Charges a user for uses of a feature at the catalogue's price. If the user
+    has access to the event already, answers with the charge that opened the
+    access window and `covered`, and charges and records nothing. Idempotent by
+    key. Errors, in the order in which they are checked: INVALID_FIELD,
+    IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INVALID_FIELD for a quantity that is
+    too high for the feature, PRICE_CHANGED, INSUFFICIENT_TOKENS (the attempt is
+    recorded as DENIED).
     """
     BatchConsume: _grpc.UnaryUnaryMultiCallable[_entitlement_service_pb2.BatchConsumeRequest, _entitlement_service_pb2.BatchConsumeResponse]
     """Runs 1 to 1000 Consume requests, each on its own and in order: one that
@@ -82,14 +98,16 @@ class EntitlementServiceStub:
     BALANCE_LIMIT_EXCEEDED.
     """
     TopUp: _grpc.UnaryUnaryMultiCallable[_entitlement_service_pb2.TopUpRequest, _entitlement_service_pb2.TopUpResponse]
-    """Adds tokens to an account. The account need not exist. Idempotent by key.
-    Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+    """Adds tokens to an account, which may expire. The account need not exist.
+    Idempotent by key. Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+    INVALID_FIELD for an expiry that is not in the future, TOO_MANY_GRANTS,
     BALANCE_LIMIT_EXCEEDED.
     """
     SetBalance: _grpc.UnaryUnaryMultiCallable[_entitlement_service_pb2.SetBalanceRequest, _entitlement_service_pb2.SetBalanceResponse]
     """Sets the balance of an account, and records the difference as an
-    ADJUSTMENT. Idempotent by key. Errors, in order: INVALID_FIELD,
-    IDEMPOTENCY_KEY_REUSED.
+    ADJUSTMENT. What has expired by then is recorded first. Tokens that are added
+    never expire; tokens are taken as a charge takes them. Idempotent by key.
+    Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED.
     """
     GetAccount: _grpc.UnaryUnaryMultiCallable[_entitlement_service_pb2.GetAccountRequest, _resources_pb2.Account]
     """Reads an account. One without transactions has balance 0. Errors:
@@ -123,7 +141,10 @@ class EntitlementServiceAsyncStub(EntitlementServiceStub):
     `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
     invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
     500 bytes of UTF-8 on one line: no control characters, line separators or
-    bidirectional overrides.
+    bidirectional overrides. `labels`: at most 8; keys of 1 to 64 of the characters
+    `a-z`, `0-9`, `.`, `_` and `-`, values like `reason` with at most 256 bytes. They
+    are stored and shown, and mean nothing to the service. Times are precise to the
+    microsecond; smaller fractions are dropped.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -132,7 +153,17 @@ class EntitlementServiceAsyncStub(EntitlementServiceStub):
     succeeds with it, for as long as that transaction exists. The same request
     with the same key returns the original transaction and `replayed`, and records
     nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
-    A denied or failed request binds nothing.
+    A denied or failed request binds nothing. `labels` and `max_cost` are not
+    compared: those of the first request stay.
+
+    Tokens that expire: a top-up may have an expiry, and is then a grant. A charge
+    takes the tokens that expire soonest first, those that never expire last. From
+    its expiry on a token cannot be spent; that is recorded as an EXPIRE later, a
+    minute at the soonest.
+
+    Access windows: a feature may grant access for a time. Who was charged for it
+    with an `event_id` may consume the same feature and event again within that time
+    for nothing.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -146,10 +177,13 @@ class EntitlementServiceAsyncStub(EntitlementServiceStub):
     INVALID_FIELD, UNKNOWN_FEATURE.
     """
     Consume: _aio.UnaryUnaryMultiCallable[_entitlement_service_pb2.ConsumeRequest, _entitlement_service_pb2.ConsumeResponse]  # type: ignore[assignment]
-    """Charges a user for one use of a feature at the catalogue's price.
-    Idempotent by key. Errors, in the order in which they are checked:
-    INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INSUFFICIENT_TOKENS
-    (the attempt is recorded as DENIED).
+    """Charges a user for uses of a feature at the catalogue's price. If the user
+    has access to the event already, answers with the charge that opened the
+    access window and `covered`, and charges and records nothing. Idempotent by
+    key. Errors, in the order in which they are checked: INVALID_FIELD,
+    IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INVALID_FIELD for a quantity that is
+    too high for the feature, PRICE_CHANGED, INSUFFICIENT_TOKENS (the attempt is
+    recorded as DENIED).
     """
     BatchConsume: _aio.UnaryUnaryMultiCallable[_entitlement_service_pb2.BatchConsumeRequest, _entitlement_service_pb2.BatchConsumeResponse]  # type: ignore[assignment]
     """Runs 1 to 1000 Consume requests, each on its own and in order: one that
@@ -165,14 +199,16 @@ class EntitlementServiceAsyncStub(EntitlementServiceStub):
     BALANCE_LIMIT_EXCEEDED.
     """
     TopUp: _aio.UnaryUnaryMultiCallable[_entitlement_service_pb2.TopUpRequest, _entitlement_service_pb2.TopUpResponse]  # type: ignore[assignment]
-    """Adds tokens to an account. The account need not exist. Idempotent by key.
-    Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+    """Adds tokens to an account, which may expire. The account need not exist.
+    Idempotent by key. Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+    INVALID_FIELD for an expiry that is not in the future, TOO_MANY_GRANTS,
     BALANCE_LIMIT_EXCEEDED.
     """
     SetBalance: _aio.UnaryUnaryMultiCallable[_entitlement_service_pb2.SetBalanceRequest, _entitlement_service_pb2.SetBalanceResponse]  # type: ignore[assignment]
     """Sets the balance of an account, and records the difference as an
-    ADJUSTMENT. Idempotent by key. Errors, in order: INVALID_FIELD,
-    IDEMPOTENCY_KEY_REUSED.
+    ADJUSTMENT. What has expired by then is recorded first. Tokens that are added
+    never expire; tokens are taken as a charge takes them. Idempotent by key.
+    Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED.
     """
     GetAccount: _aio.UnaryUnaryMultiCallable[_entitlement_service_pb2.GetAccountRequest, _resources_pb2.Account]  # type: ignore[assignment]
     """Reads an account. One without transactions has balance 0. Errors:
@@ -205,7 +241,10 @@ class EntitlementServiceServicer(metaclass=_abc_1.ABCMeta):
     `event_id`, `transaction_id`: 1 to 128 bytes of UTF-8 without spaces or
     invisible characters. `idempotency_key`: 1 to 255 such bytes. `reason`: at most
     500 bytes of UTF-8 on one line: no control characters, line separators or
-    bidirectional overrides.
+    bidirectional overrides. `labels`: at most 8; keys of 1 to 64 of the characters
+    `a-z`, `0-9`, `.`, `_` and `-`, values like `reason` with at most 256 bytes. They
+    are stored and shown, and mean nothing to the service. Times are precise to the
+    microsecond; smaller fractions are dropped.
 
     Every RPC may also fail with UNAUTHENTICATED, PERMISSION_DENIED,
     RATE_LIMITED, OVERLOADED, STORE_UNAVAILABLE and INTERNAL: see `ErrorReason`.
@@ -214,7 +253,17 @@ class EntitlementServiceServicer(metaclass=_abc_1.ABCMeta):
     succeeds with it, for as long as that transaction exists. The same request
     with the same key returns the original transaction and `replayed`, and records
     nothing. Another request with that key fails with IDEMPOTENCY_KEY_REUSED.
-    A denied or failed request binds nothing.
+    A denied or failed request binds nothing. `labels` and `max_cost` are not
+    compared: those of the first request stay.
+
+    Tokens that expire: a top-up may have an expiry, and is then a grant. A charge
+    takes the tokens that expire soonest first, those that never expire last. From
+    its expiry on a token cannot be spent; that is recorded as an EXPIRE later, a
+    minute at the soonest.
+
+    Access windows: a feature may grant access for a time. Who was charged for it
+    with an `event_id` may consume the same feature and event again within that time
+    for nothing.
     """
 
     @_abc_1.abstractmethod
@@ -244,10 +293,13 @@ class EntitlementServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _entitlement_service_pb2.ConsumeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_entitlement_service_pb2.ConsumeResponse, _abc.Awaitable[_entitlement_service_pb2.ConsumeResponse]]:
-        """Charges a user for one use of a feature at the catalogue's price.
-        Idempotent by key. Errors, in the order in which they are checked:
-        INVALID_FIELD, IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INSUFFICIENT_TOKENS
-        (the attempt is recorded as DENIED).
+        """Charges a user for uses of a feature at the catalogue's price. If the user
+        has access to the event already, answers with the charge that opened the
+        access window and `covered`, and charges and records nothing. Idempotent by
+        key. Errors, in the order in which they are checked: INVALID_FIELD,
+        IDEMPOTENCY_KEY_REUSED, UNKNOWN_FEATURE, INVALID_FIELD for a quantity that is
+        too high for the feature, PRICE_CHANGED, INSUFFICIENT_TOKENS (the attempt is
+        recorded as DENIED).
         """
 
     @_abc_1.abstractmethod
@@ -281,8 +333,9 @@ class EntitlementServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _entitlement_service_pb2.TopUpRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_entitlement_service_pb2.TopUpResponse, _abc.Awaitable[_entitlement_service_pb2.TopUpResponse]]:
-        """Adds tokens to an account. The account need not exist. Idempotent by key.
-        Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+        """Adds tokens to an account, which may expire. The account need not exist.
+        Idempotent by key. Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED,
+        INVALID_FIELD for an expiry that is not in the future, TOO_MANY_GRANTS,
         BALANCE_LIMIT_EXCEEDED.
         """
 
@@ -293,8 +346,9 @@ class EntitlementServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_entitlement_service_pb2.SetBalanceResponse, _abc.Awaitable[_entitlement_service_pb2.SetBalanceResponse]]:
         """Sets the balance of an account, and records the difference as an
-        ADJUSTMENT. Idempotent by key. Errors, in order: INVALID_FIELD,
-        IDEMPOTENCY_KEY_REUSED.
+        ADJUSTMENT. What has expired by then is recorded first. Tokens that are added
+        never expire; tokens are taken as a charge takes them. Idempotent by key.
+        Errors, in order: INVALID_FIELD, IDEMPOTENCY_KEY_REUSED.
         """
 
     @_abc_1.abstractmethod

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65ntitlements/v1/errors.proto\x12\x0f\x65ntitlements.v1*\xb8\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12 \n\x1c\x45RROR_REASON_UNKNOWN_FEATURE\x10\x02\x12&\n\"ERROR_REASON_TRANSACTION_NOT_FOUND\x10\x03\x12$\n ERROR_REASON_INSUFFICIENT_TOKENS\x10\x04\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\x05\x12\x1f\n\x1b\x45RROR_REASON_NOT_REFUNDABLE\x10\x06\x12&\n\"ERROR_REASON_REFUND_EXCEEDS_CHARGE\x10\x07\x12\'\n#ERROR_REASON_BALANCE_LIMIT_EXCEEDED\x10\x08\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\t\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\n\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0c\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12\x1f\n\x1b\x45RROR_REASON_RECORD_DAMAGED\x10\x0f\x42}\n\x0f\x65ntitlements.v1B\x0b\x45rrorsProtoP\x01Z\x1e\x65ntitlements/v1;entitlementsv1\xa2\x02\x03\x45NT\xaa\x02\x0f\x45ntitlements.V1\xca\x02\x0f\x45ntitlements\\V1\xea\x02\x10\x45ntitlements::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1c\x65ntitlements/v1/errors.proto\x12\x0f\x65ntitlements.v1*\xfa\x04\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12 \n\x1c\x45RROR_REASON_UNKNOWN_FEATURE\x10\x02\x12&\n\"ERROR_REASON_TRANSACTION_NOT_FOUND\x10\x03\x12$\n ERROR_REASON_INSUFFICIENT_TOKENS\x10\x04\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\x05\x12\x1f\n\x1b\x45RROR_REASON_NOT_REFUNDABLE\x10\x06\x12&\n\"ERROR_REASON_REFUND_EXCEEDS_CHARGE\x10\x07\x12\'\n#ERROR_REASON_BALANCE_LIMIT_EXCEEDED\x10\x08\x12 \n\x1c\x45RROR_REASON_UNAUTHENTICATED\x10\t\x12\"\n\x1e\x45RROR_REASON_PERMISSION_DENIED\x10\n\x12\x1d\n\x19\x45RROR_REASON_RATE_LIMITED\x10\x0b\x12\x1b\n\x17\x45RROR_REASON_OVERLOADED\x10\x0c\x12\"\n\x1e\x45RROR_REASON_STORE_UNAVAILABLE\x10\r\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x0e\x12\x1f\n\x1b\x45RROR_REASON_RECORD_DAMAGED\x10\x0f\x12\x1e\n\x1a\x45RROR_REASON_PRICE_CHANGED\x10\x10\x12 \n\x1c\x45RROR_REASON_TOO_MANY_GRANTS\x10\x11\x42}\n\x0f\x65ntitlements.v1B\x0b\x45rrorsProtoP\x01Z\x1e\x65ntitlements/v1;entitlementsv1\xa2\x02\x03\x45NT\xaa\x02\x0f\x45ntitlements.V1\xca\x02\x0f\x45ntitlements\\V1\xea\x02\x10\x45ntitlements::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017entitlements.v1B\013ErrorsProtoP\001Z\036entitlements/v1;entitlementsv1\242\002\003ENT\252\002\017Entitlements.V1\312\002\017Entitlements\\V1\352\002\020Entitlements::V1'
   _globals['_ERRORREASON']._serialized_start=50
-  _globals['_ERRORREASON']._serialized_end=618
+  _globals['_ERRORREASON']._serialized_end=684
 # @@protoc_insertion_point(module_scope)

@@ -22,10 +22,11 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65ntitlements/v1/resources.proto\x12\x0f\x65ntitlements.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"a\n\x07\x46\x65\x61ture\x12\x12\n\nfeature_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x03\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08use_case\x18\x05 \x01(\t\"O\n\x06\x41\x63\x63\x65ss\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x08\x12\x10\n\x08required\x18\x03 \x01(\x03\x12\x11\n\tavailable\x18\x04 \x01(\x03\"\xae\x01\n\x07\x41\x63\x63ount\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x03\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x65\x10y\"\xfb\x03\n\x0bTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .entitlements.v1.TransactionKind\x12\x32\n\x06status\x18\x05 \x01(\x0e\x32\".entitlements.v1.TransactionStatus\x12\x0f\n\x07\x66\x65\x61ture\x18\x06 \x01(\t\x12\x0c\n\x04\x63ost\x18\x07 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x08 \x01(\x03\x12\x16\n\x0e\x62\x61lance_before\x18\t \x01(\x03\x12\x15\n\rbalance_after\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x0c \x01(\t\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x1f\n\x17refunded_transaction_id\x18\x0f \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x10 \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x11 \x01(\t\x12\x31\n\rdecision_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.TimestampJ\x04\x08\x65\x10y*\xac\x01\n\x0fTransactionKind\x12 \n\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSACTION_KIND_CONSUME\x10\x01\x12\x1b\n\x17TRANSACTION_KIND_REFUND\x10\x02\x12\x1b\n\x17TRANSACTION_KIND_TOP_UP\x10\x03\x12\x1f\n\x1bTRANSACTION_KIND_ADJUSTMENT\x10\x04*v\n\x11TransactionStatus\x12\"\n\x1eTRANSACTION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSACTION_STATUS_SUCCESS\x10\x01\x12\x1d\n\x19TRANSACTION_STATUS_DENIED\x10\x02\x42\x80\x01\n\x0f\x65ntitlements.v1B\x0eResourcesProtoP\x01Z\x1e\x65ntitlements/v1;entitlementsv1\xa2\x02\x03\x45NT\xaa\x02\x0f\x45ntitlements.V1\xca\x02\x0f\x45ntitlements\\V1\xea\x02\x10\x45ntitlements::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1f\x65ntitlements/v1/resources.proto\x12\x0f\x65ntitlements.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8c\x01\n\x07\x46\x65\x61ture\x12\x12\n\nfeature_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ost\x18\x02 \x01(\x03\x12\r\n\x05title\x18\x03 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x04 \x01(\t\x12\x10\n\x08use_case\x18\x05 \x01(\t\x12)\n\x06\x61\x63\x63\x65ss\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\"\x81\x01\n\x06\x41\x63\x63\x65ss\x12\x0f\n\x07\x66\x65\x61ture\x18\x01 \x01(\t\x12\x0f\n\x07\x61llowed\x18\x02 \x01(\x08\x12\x10\n\x08required\x18\x03 \x01(\x03\x12\x11\n\tavailable\x18\x04 \x01(\x03\x12\x30\n\x0c\x61\x63\x63\x65ss_until\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"Z\n\x05Grant\x12\x10\n\x08grant_id\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"V\n\x04\x44raw\x12\r\n\x05grant\x18\x01 \x01(\t\x12\x0e\n\x06\x61mount\x18\x02 \x01(\x03\x12/\n\x0b\x65xpire_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xbb\x02\n\x07\x41\x63\x63ount\x12\x0f\n\x07user_id\x18\x01 \x01(\t\x12\x0f\n\x07\x62\x61lance\x18\x02 \x01(\x03\x12\x19\n\x11transaction_count\x18\x03 \x01(\x03\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\tavailable\x18\x06 \x01(\x03\x12&\n\x06grants\x18\x07 \x03(\x0b\x32\x16.entitlements.v1.Grant\x12\x34\n\x10next_expire_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\x12next_expire_amount\x18\t \x01(\x03J\x04\x08\x65\x10y\"\xd2\x06\n\x0bTransaction\x12\x16\n\x0etransaction_id\x18\x01 \x01(\t\x12\x0f\n\x07user_id\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x03\x12.\n\x04kind\x18\x04 \x01(\x0e\x32 .entitlements.v1.TransactionKind\x12\x32\n\x06status\x18\x05 \x01(\x0e\x32\".entitlements.v1.TransactionStatus\x12\x0f\n\x07\x66\x65\x61ture\x18\x06 \x01(\t\x12\x0c\n\x04\x63ost\x18\x07 \x01(\x03\x12\x0e\n\x06\x61mount\x18\x08 \x01(\x03\x12\x16\n\x0e\x62\x61lance_before\x18\t \x01(\x03\x12\x15\n\rbalance_after\x18\n \x01(\x03\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x65vent_id\x18\x0c \x01(\t\x12\x17\n\x0fidempotency_key\x18\r \x01(\t\x12\x0e\n\x06reason\x18\x0e \x01(\t\x12\x1f\n\x17refunded_transaction_id\x18\x0f \x01(\t\x12\x0e\n\x06\x63\x61ller\x18\x10 \x01(\t\x12\x19\n\x11\x63\x61talogue_version\x18\x11 \x01(\t\x12\x31\n\rdecision_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08quantity\x18\x13 \x01(\x03\x12$\n\x05\x64raws\x18\x14 \x03(\x0b\x32\x15.entitlements.v1.Draw\x12/\n\x0b\x65xpire_time\x18\x15 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08lifetime\x18\x16 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x30\n\x0c\x61\x63\x63\x65ss_until\x18\x17 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x16\n\tavailable\x18\x18 \x01(\x03H\x00\x88\x01\x01\x12\x38\n\x06labels\x18\x19 \x03(\x0b\x32(.entitlements.v1.Transaction.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_availableJ\x04\x08\x65\x10y*\xc9\x01\n\x0fTransactionKind\x12 \n\x1cTRANSACTION_KIND_UNSPECIFIED\x10\x00\x12\x1c\n\x18TRANSACTION_KIND_CONSUME\x10\x01\x12\x1b\n\x17TRANSACTION_KIND_REFUND\x10\x02\x12\x1b\n\x17TRANSACTION_KIND_TOP_UP\x10\x03\x12\x1f\n\x1bTRANSACTION_KIND_ADJUSTMENT\x10\x04\x12\x1b\n\x17TRANSACTION_KIND_EXPIRE\x10\x05*v\n\x11TransactionStatus\x12\"\n\x1eTRANSACTION_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1aTRANSACTION_STATUS_SUCCESS\x10\x01\x12\x1d\n\x19TRANSACTION_STATUS_DENIED\x10\x02\x42\x80\x01\n\x0f\x65ntitlements.v1B\x0eResourcesProtoP\x01Z\x1e\x65ntitlements/v1;entitlementsv1\xa2\x02\x03\x45NT\xaa\x02\x0f\x45ntitlements.V1\xca\x02\x0f\x45ntitlements\\V1\xea\x02\x10\x45ntitlements::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +34,24 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'entitlements.v1.resources_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017entitlements.v1B\016ResourcesProtoP\001Z\036entitlements/v1;entitlementsv1\242\002\003ENT\252\002\017Entitlements.V1\312\002\017Entitlements\\V1\352\002\020Entitlements::V1'
-  _globals['_TRANSACTIONKIND']._serialized_start=953
-  _globals['_TRANSACTIONKIND']._serialized_end=1125
-  _globals['_TRANSACTIONSTATUS']._serialized_start=1127
-  _globals['_TRANSACTIONSTATUS']._serialized_end=1245
-  _globals['_FEATURE']._serialized_start=85
-  _globals['_FEATURE']._serialized_end=182
-  _globals['_ACCESS']._serialized_start=184
-  _globals['_ACCESS']._serialized_end=263
-  _globals['_ACCOUNT']._serialized_start=266
-  _globals['_ACCOUNT']._serialized_end=440
-  _globals['_TRANSACTION']._serialized_start=443
-  _globals['_TRANSACTION']._serialized_end=950
+  _globals['_TRANSACTION_LABELSENTRY']._loaded_options = None
+  _globals['_TRANSACTION_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_TRANSACTIONKIND']._serialized_start=1744
+  _globals['_TRANSACTIONKIND']._serialized_end=1945
+  _globals['_TRANSACTIONSTATUS']._serialized_start=1947
+  _globals['_TRANSACTIONSTATUS']._serialized_end=2065
+  _globals['_FEATURE']._serialized_start=118
+  _globals['_FEATURE']._serialized_end=258
+  _globals['_ACCESS']._serialized_start=261
+  _globals['_ACCESS']._serialized_end=390
+  _globals['_GRANT']._serialized_start=392
+  _globals['_GRANT']._serialized_end=482
+  _globals['_DRAW']._serialized_start=484
+  _globals['_DRAW']._serialized_end=570
+  _globals['_ACCOUNT']._serialized_start=573
+  _globals['_ACCOUNT']._serialized_end=888
+  _globals['_TRANSACTION']._serialized_start=891
+  _globals['_TRANSACTION']._serialized_end=1741
+  _globals['_TRANSACTION_LABELSENTRY']._serialized_start=1676
+  _globals['_TRANSACTION_LABELSENTRY']._serialized_end=1721
 # @@protoc_insertion_point(module_scope)

@@ -141,23 +141,33 @@ class _Watch:
             self._call.send(response.SerializeToString())
 
 
-async def monitor(store: Store, of: Health, report: Callable[[bool], None]) -> None:
+async def monitor(
+    store: Store, of: Health, report: Callable[[bool], None], clock_problem: Callable[[], str]
+) -> None:
     """Ping the store every second, forever, and update the health.
 
     Args:
         store: The store to ping.
         of: The health to update.
+        clock_problem: Returns why the time cannot be trusted, or an empty text.
         report: Called with whether each ping succeeded.
     """
     known = None
+    said = ""
     while True:
         cause = ""
         try:
             await asyncio.wait_for(store.ping(), _PING_TIMEOUT_S)
         except (StoreUnavailableError, TimeoutError) as error:
             cause = repr(error.__cause__ or error)
-        serving = not cause
-        report(serving)
+        report(not cause)
+        untrusted = clock_problem()
+        if untrusted != said:
+            log.warning(
+                untrusted or "The clock of this machine is right again, and writes are accepted."
+            )
+            said = untrusted
+        serving = not cause and not untrusted
         if serving != known:
             if cause:
                 log.warning(
@@ -165,7 +175,7 @@ async def monitor(store: Store, of: Health, report: Callable[[bool], None]) -> N
                     " disk or its Redis. The server keeps trying.",
                     cause=cause,
                 )
-            elif known is not None:
+            elif known is not None and not untrusted:
                 log.warning("The ledger can be reached again, so health is SERVING.")
             of.set(serving=serving)
             known = serving

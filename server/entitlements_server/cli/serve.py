@@ -94,7 +94,10 @@ async def _serve(configuration: Configuration, native: NativeLog, link: WorkerLi
         expose=link.expose if link is not None else None,
     ) as server:
         loop.add_signal_handler(signal.SIGHUP, server.reload)
-        placing = loop.create_task(keep_on_one_processor()) if settings.one_processor else None
+        worker = link.assignment.index if link is not None else None
+        placing = (
+            loop.create_task(keep_on_one_processor(worker)) if settings.one_processor else None
+        )
         version = server.catalogue().version
         if link is None:
             _announce(configuration, server.address, version, server.metrics_address)

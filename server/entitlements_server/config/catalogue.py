@@ -1,9 +1,11 @@
 """The catalogue as a file, and the one in force."""
 
+from datetime import timedelta
 from pathlib import Path
+from typing import Annotated
 
 import structlog
-from pydantic import Field
+from pydantic import BeforeValidator, Field, TypeAdapter
 
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.tables import Table, read_table, read_toml
@@ -17,6 +19,16 @@ class CatalogueFileError(ConfigurationError):
     """The file is no catalogue; the message says where and why."""
 
 
+_PERIOD = TypeAdapter(timedelta)
+
+
+def _period(value: object) -> timedelta:
+    """Read an ISO 8601 duration. pydantic reads more: numbers are seconds to it."""
+    if not isinstance(value, str) or not value.startswith("P"):
+        raise ValueError
+    return _PERIOD.validate_python(value)
+
+
 class FeatureTable(Table):
     """A feature in the words of the file. What its values may be, `Feature` says."""
 
@@ -25,13 +37,16 @@ class FeatureTable(Table):
     title: str = Field(description="be text")
     description: str = Field("", description="be text")
     use_case: str = Field("", description="be text")
+    access: Annotated[timedelta | None, BeforeValidator(_period)] = Field(
+        None, description='be an ISO 8601 duration, such as "PT48H" or "P30D"'
+    )
 
 
 def read_catalogue(path: Path) -> Catalogue:
     """Read a catalogue: a TOML file of `[[features]]` tables.
 
     Each has `feature`, `cost` (tokens, 0 to 10^12) and `title`, and may have `description` and
-    `use_case`.
+    `use_case`, and `access`: for how long one charge gives access to an event, an ISO 8601 duration.
 
     Raises:
         CatalogueFileError: The file cannot be read or holds something else.
@@ -53,9 +68,18 @@ def _feature(path: Path, number: int, table: object) -> Feature:
     where = f"The catalogue {path}, feature number {number}:"
     values = read_table(FeatureTable, "features", table, where, CatalogueFileError)
     try:
-        return Feature(feature_id=values.feature, **values.model_dump(exclude={"feature"}))
+        return Feature(
+            feature_id=values.feature,
+            access_us=0 if values.access is None else _microseconds(values.access),
+            **values.model_dump(exclude={"feature", "access"}),
+        )
     except InvalidFieldError as error:
         raise CatalogueFileError(f"{where} {error}") from error
+
+
+def _microseconds(period: timedelta) -> int:
+    # One that is out of range, also 0, is for Feature to refuse, and 0 would be no access there.
+    return period // timedelta(microseconds=1) or -1
 
 
 class ReloadableCatalogue:

@@ -179,6 +179,18 @@ class Settings(BaseSettings):
     require_keys: bool = Field(
         default=False, description="Reject writes that have no idempotency key."
     )
+    refund_grace_seconds: int = Field(
+        7 * 86_400,
+        ge=1,
+        le=10 * 366 * 86_400,
+        description="Seconds that refunded tokens last whose own grant has expired.",
+    )
+    max_recorded_denials: int = Field(
+        60,
+        ge=0,
+        le=1_000_000,
+        description="Denied charges that are recorded of a user in a minute; further ones are only answered.",
+    )
     rate: float = Field(
         0,
         ge=0,

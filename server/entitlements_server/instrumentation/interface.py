@@ -53,6 +53,7 @@ SHED_CAUSES = (
     "rate",
     "deadline",
     "draining",
+    "clock",
 )
 """The causes for which calls are shed."""
 

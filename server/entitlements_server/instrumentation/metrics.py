@@ -25,7 +25,7 @@ from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.instrumentation.durations import Durations
 from entitlements_server.instrumentation.http import serving_http
 from entitlements_server.instrumentation.interface import SHED_CAUSES
-from entitlements_server.ledger.decide import Recorded, Replayed
+from entitlements_server.ledger.outcomes import Recorded, Replayed
 from entitlements_server.ledger.values import Kind, Status, Transaction
 from entitlements_server.stores.interface import CommandResult
 
@@ -78,6 +78,10 @@ class Metrics:
         self._top_ups = self._count("top_ups", "Top-ups.")
         self._topped_up = self._count("tokens_topped_up", "Tokens added by top-ups.")
         self._adjustments = self._count("adjustments", "Balances set.")
+        self._expired = self._count("tokens_expired", "Tokens recorded as expired.")
+        self._covered = self._count(
+            "covered", "Charges not made because an access window covers them."
+        )
         self._group_size = Histogram(
             "entitlements_group_size",
             "Commands committed together.",
@@ -126,11 +130,22 @@ class Metrics:
             registry=self.registry,
         )
 
-    def watch(self, *, queue_depth: Callable[[], int], in_flight: Callable[[], int]) -> None:
-        """Add two gauges whose values are read on each scrape."""
+    def watch(
+        self,
+        *,
+        queue_depth: Callable[[], int],
+        in_flight: Callable[[], int],
+        sweep_lag_s: Callable[[], float],
+    ) -> None:
+        """Add gauges whose values are read on each scrape."""
         for name, text, figure in (
             ("queue_depth", "Commands waiting for their group.", queue_depth),
             ("calls_in_flight", "Calls in flight.", in_flight),
+            (
+                "sweep_lag_seconds",
+                "Seconds since when the sweeper should have recorded an expiry that it has not.",
+                sweep_lag_s,
+            ),
         ):
             gauge = Gauge(f"entitlements_{name}", text, registry=self.registry)
             gauge.set_function(figure)
@@ -149,12 +164,17 @@ class Metrics:
         """See engine.Observer."""
         self._group_size.observe(len(outcomes))
         self._commit.observe(seconds)
-        replays = 0
+        replays = covered = 0
         charges: dict[str, list[int]] = {}
         for outcome in outcomes:
             if isinstance(outcome, Replayed):
-                replays += 1
+                if outcome.covered:
+                    covered += 1
+                else:
+                    replays += 1
             elif isinstance(outcome, Recorded):
+                for settlement in outcome.settlements:
+                    self._recorded(settlement)
                 transaction = outcome.transaction
                 if transaction.kind is Kind.CONSUME and transaction.status is Status.SUCCESS:
                     # One update per feature and group, not one per charge.
@@ -165,6 +185,8 @@ class Metrics:
                     self._recorded(transaction)
         if replays:
             self._replays.inc(replays)
+        if covered:
+            self._covered.inc(covered)
         for feature, (count, tokens) in charges.items():
             self._charges(feature).inc(count)
             self._consumed(feature).inc(tokens)
@@ -197,6 +219,8 @@ class Metrics:
                 self._topped_up.inc(transaction.amount)
             case Kind.ADJUSTMENT:
                 self._adjustments.inc()
+            case Kind.EXPIRE:
+                self._expired.inc(-transaction.amount)
 
     def _count(self, name: str, text: str) -> Counter:
         return Counter(f"entitlements_{name}", text, registry=self.registry)

@@ -2,20 +2,29 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import ClassVar
 
 from msgspec import Struct
 
 from entitlements_server.ledger.errors import InvalidFieldError, UnknownFeatureError
-from entitlements_server.ledger.validation import check_amount, check_id, check_text
+from entitlements_server.ledger.validation import (
+    check_amount,
+    check_id,
+    check_period,
+    check_text,
+)
 from entitlements_server.ledger.values import Account
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Feature:
     """A feature of the catalogue. `cost` is in tokens, 0 to 10^12; a cost of 0 is open to everyone.
+
+    Attributes:
+        access_us: How long one charge gives access to an event, microseconds, 1 second to 36,500 days;
+            0: every use is charged.
 
     Raises:
         InvalidFieldError: A field is malformed or out of range.
@@ -26,6 +35,7 @@ class Feature:
     title: str
     description: str = ""
     use_case: str = ""
+    access_us: int = 0
 
     def __post_init__(self) -> None:
         # Named as in the catalogue file, which is where a wrong one comes from.
@@ -34,6 +44,8 @@ class Feature:
         check_text("title", self.title)
         check_text("description", self.description)
         check_text("use_case", self.use_case)
+        if self.access_us:
+            check_period("access", self.access_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +68,7 @@ class Catalogue:
         by_id = {feature.feature_id: feature for feature in self.features}
         if len(by_id) < len(self.features):
             raise InvalidFieldError("features", "must name each feature once")
-        content = json.dumps([astuple(feature) for feature in self.features])
+        content = json.dumps([_content(feature) for feature in self.features])
         object.__setattr__(self, "_by_id", by_id)
         object.__setattr__(self, "version", sha256(content.encode()).hexdigest()[:12])
 
@@ -72,22 +84,35 @@ class Catalogue:
         return found
 
 
+def _content(feature: Feature) -> tuple[object, ...]:
+    """Return what the version depends on. A field that came later counts only where it is used."""
+    texts = (feature.title, feature.description, feature.use_case)
+    access = (feature.access_us,) if feature.access_us else ()
+    return (feature.feature_id, feature.cost, *texts, *access)
+
+
 class Access(Struct, frozen=True, gc=False):
-    """Whether an account covers a feature: `required` and `available` are in tokens."""
+    """Whether an account covers a feature: `required` and `available` are in tokens.
+
+    Attributes:
+        access_until_us: End of the access window that covers it, microseconds since 1970 UTC; 0: none
+            does.
+    """
 
     feature: str
     required: int
     available: int
+    access_until_us: int = 0
 
     @property
     def allowed(self) -> bool:
-        """The access rule: the balance covers the cost. A free feature is always covered."""
+        """The access rule: the tokens cover the cost. A free feature is always covered."""
         return self.available >= self.required
 
 
-def access(account: Account, feature: Feature) -> Access:
-    """Return whether `account` could be charged for `feature` now."""
-    return Access(feature=feature.feature_id, required=feature.cost, available=account.balance)
+def access(account: Account, feature: Feature, quantity: int = 1) -> Access:
+    """Return whether `account`, which is settled, could be charged for uses of `feature` now."""
+    return Access(feature.feature_id, feature.cost * quantity, account.balance)
 
 
 BUILT_IN = Catalogue(

@@ -1,111 +1,75 @@
 """The rules. One pure function decides every write, for every store.
 
-The order is always the same: the idempotency key, then whether the feature or charge exists, then
-the balance. Checking the key before the balance makes retries safe: the retry of a successful charge
-must succeed even at a balance of zero.
+The order is always the same: the idempotency key, the access window, whether the feature or charge
+exists, the price guard, the tokens. Checking the key before the tokens makes retries safe: the retry of a
+successful charge must succeed even at a balance of zero. What has lapsed is recorded in front of what a
+command records, and by no command that records nothing.
 """
 
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import ClassVar
 
-from msgspec import Struct
+from msgspec.structs import replace
 
-from entitlements_server.ledger.catalogue import Catalogue, access
-from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp
+from entitlements_server.ledger import grants, windows
+from entitlements_server.ledger.catalogue import Access, Catalogue, access
+from entitlements_server.ledger.commands import (
+    Command,
+    Consume,
+    Refund,
+    SetBalance,
+    Settle,
+    TopUp,
+)
 from entitlements_server.ledger.errors import (
     BalanceLimitExceededError,
-    IdempotencyKeyReusedError,
     InsufficientTokensError,
+    InvalidFieldError,
     LedgerError,
     NotRefundableError,
+    PriceChangedError,
     RefundExceedsChargeError,
     TransactionNotFoundError,
 )
-from entitlements_server.ledger.limits import MAX_BALANCE
-from entitlements_server.ledger.settlement import settled
-from entitlements_server.ledger.values import Account, Charge, Facts, Kind, Status, Transaction
+from entitlements_server.ledger.fold import minute_of
+from entitlements_server.ledger.limits import MAX_AMOUNT, MAX_BALANCE
+from entitlements_server.ledger.outcomes import (
+    Outcome,
+    Recorded,
+    Rejected,
+    Replayed,
+    Unchanged,
+)
+from entitlements_server.ledger.replay import replay
+from entitlements_server.ledger.settlement import expiry, settled
+from entitlements_server.ledger.terms import DEFAULTS, Choices, Terms
+from entitlements_server.ledger.values import (
+    Account,
+    Charge,
+    Draws,
+    Facts,
+    Kind,
+    Status,
+    Transaction,
+    transaction_id_of,
+)
 
 # Looked up only once: see values.py.
-_CONSUME = Kind.CONSUME
+_CONSUME, _REFUND, _TOP_UP, _ADJUSTMENT = Kind.CONSUME, Kind.REFUND, Kind.TOP_UP, Kind.ADJUSTMENT
 _SUCCESS, _DENIED = Status.SUCCESS, Status.DENIED
-
-MAX_RECORDED = 3
-"""Most transactions that one decision records: an expiry, a lapse, and its own."""
-
-
-class Recorded(Struct, frozen=True, gc=False):
-    """A new transaction to be made durable. It may be a denied one.
-
-    Attributes:
-        transaction: The command's own transaction, which is the answer.
-        settlements: What has lapsed by then; recorded before it, in order.
-    """
-
-    transaction: Transaction
-    settlements: tuple[Transaction, ...] = ()
-
-    def __post_init__(self) -> None:
-        assert len(self.settlements) < MAX_RECORDED
-
-    @property
-    def transactions(self) -> tuple[Transaction, ...]:
-        """Everything that is recorded, in order."""
-        return (*self.settlements, self.transaction) if self.settlements else (self.transaction,)
-
-
-class Replayed(Struct, frozen=True, gc=False):
-    """The transaction of an earlier, identical request. Nothing new is recorded."""
-
-    transaction: Transaction
-    transactions: ClassVar[tuple[Transaction, ...]] = ()
-
-
-class Rejected(Struct, frozen=True):
-    """The rules reject the request. Nothing is recorded."""
-
-    error: LedgerError
-    transactions: ClassVar[tuple[Transaction, ...]] = ()
-
-
-Outcome = Recorded | Replayed | Rejected
-"""The result of a decision."""
 
 Rule = Callable[[Account, Facts, Command], Outcome]
 """`decide` with its terms bound: all that a store needs to know about the rules."""
 
 
-def new_salt() -> str:
-    """Return a salt for the chain of a new account: 128 random bits."""
-    return secrets.token_urlsafe(16)
-
-
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """What a decision depends on besides the ledger's contents.
-
-    Attributes:
-        catalogue: The current prices.
-        now_us: The time, microseconds since 1970 UTC. If the clock was set back, the account's
-            newest time is recorded instead, so that history never runs backwards, and this time
-            is recorded as the decision's own.
-        new_salt: Makes the salt of a new account.
-    """
-
-    catalogue: Catalogue
-    now_us: int
-    new_salt: Callable[[], str] = new_salt
-
-
-def bind(catalogue: Catalogue, now_us: int) -> Rule:
+def bind(catalogue: Catalogue, now_us: int, choices: Choices = DEFAULTS) -> Rule:
     """Return the rules with their terms bound, for one group.
 
     Args:
         catalogue: The current prices.
         now_us: The time, microseconds since 1970 UTC.
+        choices: What the operator chooses.
     """
-    terms = Terms(catalogue, now_us)
+    terms = Terms(catalogue, now_us, choices)
     return lambda account, facts, command: decide(account, facts, command, terms)
 
 
@@ -114,7 +78,8 @@ def decide(account: Account, facts: Facts, command: Command, terms: Terms) -> Ou
 
     Args:
         account: The account of `command.user_id`, as it is stored.
-        facts: The transaction that the command's key is bound to, and the charge to be refunded.
+        facts: The transaction that the command's key is bound to, the charge that opened its access
+            window, and the charge to be refunded.
         command: What to decide.
         terms: Prices and time.
 
@@ -122,25 +87,50 @@ def decide(account: Account, facts: Facts, command: Command, terms: Terms) -> Ou
         What to record or to answer. Never raises.
     """
     if facts.bound is not None:
-        return _replay(facts.bound, facts.charge, command)
-    account = settled(account, terms.now_us)
+        return replay(facts.bound, facts, command)
+    if facts.window is not None and windows.is_open(facts.window, terms.now_us):
+        return Replayed(facts.window.transaction, facts.window.refunded, covered=True)
+    # SetBalance is about what can be spent, so what has lapsed is taken off first.
+    expired = expiry(account, terms.now_us, at_once=isinstance(command, SetBalance))
+    if expired is not None:
+        account = _after_expiry(account, expired)
     try:
-        match command:
-            case Consume():
-                transaction = _consume(account, command, terms)
-            case Refund():
-                refund = _refund(account, facts.charge, command, terms)
-                if isinstance(refund, Replayed):
-                    return refund
-                transaction = refund
-            case TopUp():
-                transaction = _record(account, Kind.TOP_UP, command, terms, amount=command.amount)
-            case SetBalance():
-                change = command.balance - account.balance
-                transaction = _record(account, Kind.ADJUSTMENT, command, terms, amount=change)
+        own = _decided(account, facts, command, terms)
     except LedgerError as error:
         return Rejected(error)
-    return Recorded(transaction)
+    if isinstance(own, Replayed):
+        return own
+    if own is None:
+        return Unchanged() if expired is None else Recorded(expired)
+    return Recorded(own) if expired is None else Recorded(own, (expired,))
+
+
+def _decided(
+    account: Account, facts: Facts, command: Command, terms: Terms
+) -> Transaction | Replayed | None:
+    """Return the command's own transaction, or the answer if it is an earlier one; None: it has none."""
+    match command:
+        case Consume():
+            return _consume(account, command, terms)
+        case Refund():
+            return _refund(account, facts.charge, command, terms)
+        case TopUp():
+            return _top_up(account, command, terms)
+        case SetBalance():
+            return _set_balance(account, command, terms)
+        case Settle():
+            return None
+
+
+def _after_expiry(account: Account, expired: Transaction) -> Account:
+    """Return what a decision must know of the account after what has lapsed was recorded."""
+    return replace(
+        account,
+        balance=expired.balance_after,
+        transaction_count=expired.sequence,
+        update_time_us=expired.create_time_us,
+        grants=grants.grants_after(account.grants, expired.draws, -1),
+    )
 
 
 def denial(transaction: Transaction) -> InsufficientTokensError | None:
@@ -154,23 +144,64 @@ def denial(transaction: Transaction) -> InsufficientTokensError | None:
         user_id=transaction.user_id,
         feature=transaction.feature,
         required=transaction.cost,
-        available=transaction.balance_before,
+        available=transaction.available,
         transaction_id=transaction.transaction_id,
     )
 
 
 def _consume(account: Account, command: Consume, terms: Terms) -> Transaction:
     feature = terms.catalogue.feature(command.feature)
-    allowed = access(account, feature).allowed
+    quantity = command.quantity
+    if quantity != 1:
+        if feature.access_us:
+            raise InvalidFieldError(
+                "quantity",
+                f"must be 1 for the feature '{feature.feature_id}', which gives access for a time",
+            )
+        if feature.cost * quantity > MAX_AMOUNT:
+            raise InvalidFieldError(
+                "quantity", f"must be at most {MAX_AMOUNT // feature.cost} at the feature's price"
+            )
+    found = access(settled(account, terms.now_us), feature, quantity)
+    cost = found.required
+    if command.max_cost is not None and cost > command.max_cost:
+        raise PriceChangedError(feature=feature.feature_id, max_cost=command.max_cost, cost=cost)
+    if not found.allowed:
+        _require_room_for_denial(account, command, terms, found)
+        return _record(
+            account,
+            _CONSUME,
+            command,
+            terms,
+            0,
+            status=_DENIED,
+            cost=cost,
+            unavailable=account.balance - found.available,
+        )
     return _record(
         account,
         _CONSUME,
         command,
         terms,
-        amount=-feature.cost if allowed else 0,
-        status=_SUCCESS if allowed else _DENIED,
-        cost=feature.cost,
+        -cost,
+        cost=cost,
+        draws=grants.taken(account, cost, terms.now_us) if account.grants else (),
+        access_until_us=windows.end_of(feature, command, terms.now_us),
     )
+
+
+def _require_room_for_denial(
+    account: Account, command: Consume, terms: Terms, found: Access
+) -> None:
+    churn = account.churn if account.churn_minute == minute_of(terms.now_us) else 0
+    if churn >= terms.choices.max_denials:
+        raise InsufficientTokensError(
+            user_id=command.user_id,
+            feature=found.feature,
+            required=found.required,
+            available=found.available,
+            transaction_id=None,
+        )
 
 
 def _refund(
@@ -188,7 +219,10 @@ def _refund(
     if command.amount > charge.remaining:
         raise _exceeds(charge, command.amount)
     amount = command.amount or charge.remaining
-    return _record(account, Kind.REFUND, command, terms, amount=amount)
+    draws: Draws = ()
+    if charge.transaction.draws:
+        draws = grants.returned(account, charge, amount, _next_id(account, terms), terms)
+    return _record(account, _REFUND, command, terms, amount, draws=draws)
 
 
 def _exceeds(charge: Charge, amount: int) -> RefundExceedsChargeError:
@@ -197,22 +231,66 @@ def _exceeds(charge: Charge, amount: int) -> RefundExceedsChargeError:
     )
 
 
+def _top_up(account: Account, command: TopUp, terms: Terms) -> Transaction:
+    expire_time_us, lifetime_us = command.expire_time_us or 0, command.lifetime_us or 0
+    if expire_time_us and expire_time_us <= terms.now_us:
+        raise InvalidFieldError("expire_time", "must be in the future")
+    draws: Draws = ()
+    if expire_time_us or lifetime_us:
+        draws = grants.added(
+            account,
+            command.amount,
+            expire_time_us or terms.now_us + lifetime_us,
+            _next_id(account, terms),
+            terms.now_us,
+        )
+    return _record(
+        account,
+        _TOP_UP,
+        command,
+        terms,
+        command.amount,
+        draws=draws,
+        expire_time_us=expire_time_us,
+        lifetime_us=lifetime_us,
+    )
+
+
+def _set_balance(account: Account, command: SetBalance, terms: Terms) -> Transaction:
+    change = command.balance - account.balance
+    draws: Draws = ()
+    if change < 0 and account.grants:
+        draws = grants.taken(account, -change, terms.now_us)
+    return _record(account, _ADJUSTMENT, command, terms, change, draws=draws)
+
+
+def _next_id(account: Account, terms: Terms) -> str:
+    """Return the id of the transaction that is recorded next."""
+    time_us = max(terms.now_us, account.update_time_us)
+    return transaction_id_of(account.user_id, account.transaction_count + 1, time_us)
+
+
 def _record(
     account: Account,
     kind: Kind,
     command: Command,
     terms: Terms,
-    *,
     amount: int,
-    status: Status = Status.SUCCESS,
+    *,
+    status: Status = _SUCCESS,
     cost: int = 0,
+    draws: Draws = (),
+    expire_time_us: int = 0,
+    lifetime_us: int = 0,
+    access_until_us: int = 0,
+    unavailable: int = 0,
 ) -> Transaction:
     balance = account.balance + amount
     if balance > MAX_BALANCE:
         raise BalanceLimitExceededError(balance=account.balance, amount=amount, limit=MAX_BALANCE)
     consume = command if isinstance(command, Consume) else None
     time_us = max(terms.now_us, account.update_time_us)
-    # Python is slow at passing more than 15 arguments by name.
+    # By position, for Python is slow at passing this many arguments by name.
     return Transaction(
         account.transaction_count + 1,
         kind,
@@ -222,68 +300,20 @@ def _record(
         amount,
         balance,
         time_us,
-        event_id=consume.event_id if consume else "",
-        refunded_transaction_id=command.transaction_id if isinstance(command, Refund) else "",
-        catalogue_version=terms.catalogue.version,
-        decision_time_us=terms.now_us if terms.now_us != time_us else 0,
-        user_id=account.user_id,
-        idempotency_key=command.idempotency_key,
-        reason="" if isinstance(command, Consume) else command.reason,
-        caller=command.caller,
-        salt="" if account.transaction_count else terms.new_salt(),
+        consume.event_id if consume else "",
+        command.transaction_id if isinstance(command, Refund) else "",
+        terms.catalogue.version,
+        terms.now_us if terms.now_us != time_us else 0,
+        consume.quantity if consume and consume.quantity != 1 else 0,
+        draws,
+        expire_time_us,
+        lifetime_us,
+        access_until_us,
+        unavailable,
+        account.user_id,
+        command.idempotency_key,
+        command.reason,
+        command.caller,
+        command.labels,
+        "" if account.transaction_count else terms.new_salt(),
     )
-
-
-def _replay(bound: Transaction, charge: Charge | None, command: Command) -> Outcome:
-    field = _difference(bound, charge, command)
-    if field is None:
-        return Replayed(bound)
-    return Rejected(
-        IdempotencyKeyReusedError(
-            idempotency_key=command.idempotency_key,
-            field=field,
-            transaction_id=bound.transaction_id,
-        )
-    )
-
-
-def _difference(bound: Transaction, charge: Charge | None, command: Command) -> str | None:
-    """Name the first field in which `command` differs from the request that made `bound`."""
-    compared: tuple[tuple[str, object, object], ...]
-    match command:
-        case Consume():
-            compared = (
-                ("kind", bound.kind, Kind.CONSUME),
-                ("feature", bound.feature, command.feature),
-                ("event_id", bound.event_id, command.event_id),
-            )
-        case Refund():
-            compared = (
-                ("kind", bound.kind, Kind.REFUND),
-                ("transaction_id", bound.refunded_transaction_id, command.transaction_id),
-                ("amount", bound.amount, command.amount or _all_that_remained(bound, charge)),
-                ("reason", bound.reason, command.reason),
-            )
-        case TopUp():
-            compared = (
-                ("kind", bound.kind, Kind.TOP_UP),
-                ("amount", bound.amount, command.amount),
-                ("reason", bound.reason, command.reason),
-            )
-        case SetBalance():
-            compared = (
-                ("kind", bound.kind, Kind.ADJUSTMENT),
-                ("balance", bound.balance_after, command.balance),
-                ("reason", bound.reason, command.reason),
-            )
-    return next((field for field, then, now in compared if then != now), None)
-
-
-def _all_that_remained(bound: Transaction, charge: Charge | None) -> int:
-    """Return the amount of a refund of all that remained, if `bound` may have been one; else 0.
-
-    Only the refund that completed the charge may have been one: it is the newest, and nothing
-    remains after it.
-    """
-    completed = charge is not None and not charge.remaining and charge.last_refund == bound
-    return bound.amount if completed else 0

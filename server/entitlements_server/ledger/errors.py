@@ -58,15 +58,29 @@ class TransactionNotFoundError(LedgerError):
 
 
 class InsufficientTokensError(LedgerError):
-    """The balance does not cover the cost; the attempt was recorded as denied."""
+    """The available tokens do not cover the cost; the attempt was recorded as denied, unless there were many.
+
+    Args:
+        user_id: Whose tokens they are.
+        feature: What was to be charged for.
+        required: The cost.
+        available: Tokens that can be spent.
+        transaction_id: The denied attempt, or None: too many of this user were recorded in this minute.
+    """
 
     reason = "INSUFFICIENT_TOKENS"
     code = "FAILED_PRECONDITION"
     remedy = "Top up, then send the same request again, with the same key if it had one."
-    metadata_keys = ("feature", "required", "available", "transaction_id", "user_id")
+    metadata_keys = ("feature", "required", "available", "recorded", "transaction_id", "user_id")
 
     def __init__(
-        self, *, user_id: str, feature: str, required: int, available: int, transaction_id: str
+        self,
+        *,
+        user_id: str,
+        feature: str,
+        required: int,
+        available: int,
+        transaction_id: str | None,
     ) -> None:
         super().__init__(
             f"The feature '{feature}' costs {required} tokens and user '{user_id}' has {available};"
@@ -74,8 +88,27 @@ class InsufficientTokensError(LedgerError):
             feature=feature,
             required=required,
             available=available,
+            recorded="false" if transaction_id is None else "true",
             transaction_id=transaction_id,
             user_id=user_id,
+        )
+
+
+class PriceChangedError(LedgerError):
+    """The cost is higher than the request accepts."""
+
+    reason = "PRICE_CHANGED"
+    code = "FAILED_PRECONDITION"
+    remedy = "Show the new price; if it is accepted, send the request again with it as `max_cost`."
+    metadata_keys = ("feature", "max_cost", "cost")
+
+    def __init__(self, *, feature: str, max_cost: int, cost: int) -> None:
+        super().__init__(
+            f"The feature '{feature}' costs {cost} tokens now and the request accepts {max_cost}; nothing"
+            f" was charged. Ask again with a max_cost of {cost} or more to accept that price.",
+            feature=feature,
+            max_cost=max_cost,
+            cost=cost,
         )
 
 
@@ -145,5 +178,22 @@ class BalanceLimitExceededError(LedgerError):
             f" add at most {limit - balance}.",
             balance=balance,
             amount=amount,
+            limit=limit,
+        )
+
+
+class TooManyGrantsError(LedgerError):
+    """The top-up would open a grant, and as many are open as may be."""
+
+    reason = "TOO_MANY_GRANTS"
+    code = "FAILED_PRECONDITION"
+    remedy = "Use the expiry of an open grant, which GetAccount shows, or no expiry."
+    metadata_keys = ("user_id", "limit")
+
+    def __init__(self, user_id: str, limit: int) -> None:
+        super().__init__(
+            f"User '{user_id}' has {limit} open grants, which is the limit, and nothing was added; use the"
+            " expiry of one of them, or no expiry.",
+            user_id=user_id,
             limit=limit,
         )

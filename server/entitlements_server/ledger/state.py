@@ -5,17 +5,18 @@ set into a new one, decide, and make the new transactions durable.
 """
 
 from collections import ChainMap
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 from msgspec import Struct
 
 from entitlements_server.ledger import invariants
-from entitlements_server.ledger.commands import Command, Refund
-from entitlements_server.ledger.decide import Outcome, Rule
+from entitlements_server.ledger.commands import Command, Consume, Refund
+from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.encoding import encode_transaction
 from entitlements_server.ledger.fold import account_after
+from entitlements_server.ledger.outcomes import Outcome
 from entitlements_server.ledger.values import (
     NO_FACTS,
     Account,
@@ -25,6 +26,7 @@ from entitlements_server.ledger.values import (
     Transaction,
     sequence_of,
 )
+from entitlements_server.ledger.windows import window_of
 
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
@@ -34,11 +36,37 @@ _REFUND = Kind.REFUND  # looked up only once: see values.py
 
 @dataclass(frozen=True, slots=True)
 class ReadSet:
-    """What must be read before a group is decided: the users, keys and charges that it names."""
+    """What must be read before a group is decided: the users, keys and charges that it names.
+
+    What a key is bound to is read with what was refunded of it.
+
+    Attributes:
+        users: Ids of the users.
+        keys: Users and idempotency keys.
+        charges: Users and sequences of the charges that refunds name.
+        windows: Users and names of access windows that may be open. They are bound as keys are, but
+            need not be read where the account never had any: see `narrowed`.
+    """
 
     users: frozenset[str]
     keys: frozenset[tuple[str, str]]
     charges: frozenset[tuple[str, int]]
+    windows: frozenset[tuple[str, str]] = frozenset()
+
+    def narrowed(self, known: Callable[[str], Account | None]) -> "ReadSet":
+        """Return it with those windows among the keys that must be read.
+
+        Args:
+            known: Returns the account of a user, if it is known without reading it.
+        """
+        if not self.windows:
+            return self
+        needed = []
+        for window in self.windows:
+            account = known(window[0])
+            if account is None or account.access_until_us:
+                needed.append(window)
+        return ReadSet(self.users, self.keys.union(needed), self.charges)
 
     def halves(self) -> "tuple[ReadSet, ReadSet] | None":
         """Split it, first between users. None if it names only one thing."""
@@ -73,8 +101,8 @@ class ReadSet:
         charges: set[tuple[str, int]] = set()
         for transaction in transactions:
             users.add(transaction.user_id)
-            if transaction.binds_key:
-                keys.add((transaction.user_id, transaction.idempotency_key))
+            for name in transaction.names:
+                keys.add((transaction.user_id, name))
             sequence = sequence_of(transaction.refunded_transaction_id)
             if sequence is not None:
                 charges.add((transaction.user_id, sequence))
@@ -86,15 +114,19 @@ class ReadSet:
         users: set[str] = set()
         keys: set[tuple[str, str]] = set()
         charges: set[tuple[str, int]] = set()
+        windows: set[tuple[str, str]] = set()
         for command in commands:
             users.add(command.user_id)
             if command.idempotency_key:
                 keys.add((command.user_id, command.idempotency_key))
-            if isinstance(command, Refund):
+            if isinstance(command, Consume):
+                if window := window_of(command):
+                    windows.add((command.user_id, window))
+            elif isinstance(command, Refund):
                 sequence = sequence_of(command.transaction_id)
                 if sequence is not None:
                     charges.add((command.user_id, sequence))
-        return cls(frozenset(users), frozenset(keys), frozenset(charges))
+        return cls(frozenset(users), frozenset(keys), frozenset(charges), frozenset(windows))
 
 
 class Entry(Struct, frozen=True, gc=False):
@@ -131,8 +163,9 @@ class State:
 
     Attributes:
         accounts: By user id. An absent one has no transactions.
-        keys: The transaction that each (user id, idempotency key) is bound to.
-        charges: By (user id, sequence): the transactions that refunds may name.
+        keys: The transaction that each (user id, idempotency key) is bound to, and the charge that
+            opened each (user id, access window).
+        charges: By (user id, sequence): the transactions that refunds may name or keys are bound to.
         due: The next due time of each user for whom it changed: microseconds since 1970 UTC; 0
             if there is none any longer.
     """
@@ -144,10 +177,12 @@ class State:
 
     def select(self, read_set: ReadSet) -> "State":
         """Copy what is known about `read_set`."""
+        keys = _only(self.keys, read_set.narrowed(self.accounts.get).keys)
+        bound = {(user_id, one.sequence) for (user_id, _), one in keys.items()}
         return State(
             _only(self.accounts, read_set.users),
-            _only(self.keys, read_set.keys),
-            _only(self.charges, read_set.charges),
+            keys,
+            _only(self.charges, read_set.charges | bound),
         )
 
     def copy(self) -> "State":
@@ -167,13 +202,29 @@ class State:
 
     def facts(self, command: Command) -> Facts:
         """Return what `decide` must know about `command`."""
-        bound = None
+        user_id = command.user_id
+        bound = charge = opened = None
+        refunded = 0
         if command.idempotency_key:
-            bound = self.keys.get((command.user_id, command.idempotency_key))
-        charge = None
-        if isinstance(command, Refund):
-            charge = self.charge(command.user_id, command.transaction_id)
-        return Facts(bound, charge) if bound or charge else NO_FACTS
+            bound = self.keys.get((user_id, command.idempotency_key))
+            if bound is not None:
+                refunded = self._with_refunds(bound).refunded
+        if isinstance(command, Consume):
+            opened = self.opened(user_id, window_of(command))
+        elif isinstance(command, Refund):
+            charge = self.charge(user_id, command.transaction_id)
+        if bound is None and charge is None and opened is None:
+            return NO_FACTS
+        return Facts(bound, charge, refunded, opened)
+
+    def opened(self, user_id: str, window: str) -> Charge | None:
+        """Return the newest charge that opened an access window, and what was refunded of it."""
+        found = self.keys.get((user_id, window)) if window else None
+        return None if found is None else self._with_refunds(found)
+
+    def _with_refunds(self, transaction: Transaction) -> Charge:
+        """Return a transaction that a key is bound to, and what was refunded of it."""
+        return self.charges[transaction.user_id, transaction.sequence]
 
     def charge(self, user_id: str, transaction_id: str) -> Charge | None:
         """Return the transaction with exactly this id and what was refunded of it."""
@@ -198,8 +249,8 @@ class State:
         self.accounts[user_id] = account
         if account.due_us != before.due_us:
             self.due[user_id] = account.due_us
-        if transaction.binds_key:
-            self.keys[user_id, transaction.idempotency_key] = transaction
+        for name in transaction.names:
+            self.keys[user_id, name] = transaction
         self.charges[user_id, sequence] = Charge(transaction)
         if transaction.kind is _REFUND:
             charge = self.charge(user_id, transaction.refunded_transaction_id)
@@ -230,9 +281,12 @@ def append_all(state: State, transactions: Iterable[Transaction]) -> list[Entry]
     entries: list[Entry] = []
     for transaction in transactions:
         user_id = transaction.user_id
-        bound = after.keys.get((user_id, transaction.idempotency_key))
-        charge = after.charge(user_id, transaction.refunded_transaction_id)
-        problems = invariants.violations(after.account(user_id), Facts(bound, charge), transaction)
+        facts = Facts(
+            after.keys.get((user_id, transaction.idempotency_key)),
+            after.charge(user_id, transaction.refunded_transaction_id),
+            window=after.opened(user_id, transaction.window),
+        )
+        problems = invariants.violations(after.account(user_id), facts, transaction)
         for problem in problems:
             raise ValueError(
                 f"Transaction '{transaction.transaction_id}' cannot be the next one of user"

@@ -13,8 +13,17 @@ from entitlements_server.ledger.limits import (
     MAX_BALANCE,
     MAX_ID_BYTES,
     MAX_KEY_BYTES,
+    MAX_LABEL_KEY_BYTES,
+    MAX_LABEL_VALUE_BYTES,
+    MAX_LABELS,
+    MAX_PERIOD_US,
+    MAX_QUANTITY,
     MAX_TEXT_BYTES,
+    MAX_TIME_US,
+    MIN_PERIOD_US,
+    SECOND_US,
 )
+from entitlements_server.ledger.values import Labels
 
 HARMFUL = (
     (0x0000, 0x001F, "control characters"),
@@ -63,6 +72,7 @@ def _any_of(*tables: tuple[tuple[int, int, str], ...]) -> re.Pattern[str]:
     return re.compile(f"[{''.join(ranges)}]")
 
 
+_LABEL_KEY = re.compile(rf"[a-z0-9._-]{{1,{MAX_LABEL_KEY_BYTES}}}")
 _HARMFUL = _any_of(HARMFUL)
 _NOT_IN_IDS = _any_of(HARMFUL, INVISIBLE)
 
@@ -96,14 +106,14 @@ def check_key(value: str) -> None:
         _check_token("idempotency_key", value, MAX_KEY_BYTES)
 
 
-def check_text(field: str, value: str) -> None:
-    """Require at most 500 bytes of UTF-8 on one line. Every kind of space is allowed.
+def check_text(field: str, value: str, max_bytes: int = MAX_TEXT_BYTES) -> None:
+    """Require at most so many bytes of UTF-8 on one line. Every kind of space is allowed.
 
     Raises:
         InvalidFieldError: It is longer, or has a character that is in `HARMFUL`.
     """
-    if len(value) > MAX_TEXT_BYTES or _size(value) > MAX_TEXT_BYTES:
-        raise InvalidFieldError(field, f"must be at most {MAX_TEXT_BYTES} bytes of UTF-8")
+    if len(value) > max_bytes or _size(value) > max_bytes:
+        raise InvalidFieldError(field, f"must be at most {max_bytes} bytes of UTF-8")
     found = _HARMFUL.search(value)
     if found:
         raise InvalidFieldError(
@@ -131,6 +141,55 @@ def check_balance(field: str, value: int) -> None:
     """
     if not 0 <= value <= MAX_BALANCE:
         raise InvalidFieldError(field, f"must be 0 to {MAX_BALANCE} tokens, not {value}")
+
+
+def check_quantity(value: int) -> None:
+    """Require a quantity: 1 to 10^6 uses.
+
+    Raises:
+        InvalidFieldError: It is out of range.
+    """
+    if not 1 <= value <= MAX_QUANTITY:
+        raise InvalidFieldError("quantity", f"must be 1 to {MAX_QUANTITY} uses, not {value}")
+
+
+def check_expire_time(value_us: int) -> None:
+    """Require a time that tokens can expire at; whether it is in the future is for the rules to say.
+
+    Raises:
+        InvalidFieldError: It is out of range.
+    """
+    if not 1 <= value_us <= MAX_TIME_US:
+        raise InvalidFieldError("expire_time", "must be after 1970 and before the year 2255")
+
+
+def check_period(field: str, value_us: int) -> None:
+    """Require a period: 1 second to 36,500 days.
+
+    Raises:
+        InvalidFieldError: It is out of range.
+    """
+    if not MIN_PERIOD_US <= value_us <= MAX_PERIOD_US:
+        days = MAX_PERIOD_US // (86_400 * SECOND_US)
+        raise InvalidFieldError(field, f"must be 1 second to {days} days")
+
+
+def check_labels(labels: Labels) -> None:
+    """Require at most 8 labels with keys of `a-z`, `0-9`, `.`, `_` and `-`.
+
+    Raises:
+        InvalidFieldError: There are more, or a key or value is malformed.
+    """
+    if len(labels) > MAX_LABELS:
+        raise InvalidFieldError("labels", f"must have at most {MAX_LABELS} entries")
+    for key, value in labels:
+        if not _LABEL_KEY.fullmatch(key):
+            raise InvalidFieldError(
+                "labels",
+                f"must have keys of 1 to {MAX_LABEL_KEY_BYTES} of the characters a-z, 0-9, '.', '_'"
+                " and '-'",
+            )
+        check_text("labels", value, MAX_LABEL_VALUE_BYTES)
 
 
 def _check_token(field: str, value: str, max_bytes: int) -> None:

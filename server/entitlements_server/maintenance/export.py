@@ -5,7 +5,7 @@ from there. It is deleted at the end.
 
 A spreadsheet runs a cell that begins with `=`, `+`, `-`, `@` or a control character as a formula, and callers
 write reasons and ids. So in CSV such a text gets an apostrophe in front, unless exactly what is stored is asked
-for.
+for. What is a list or an object in JSON, as draws and labels are, is that JSON in CSV, or empty.
 """
 
 import csv
@@ -207,9 +207,19 @@ class Export:
     def _line(self, transaction: Transaction) -> bytes:
         row = row_of(transaction)
         if self.form == "csv":
-            values = row.values() if self.exact else map(_harmless, row.values())
-            return _csv([list(values)])
-        return (json.dumps(row, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
+            values = map(_cell, row.values())
+            return _csv([list(values if self.exact else map(_harmless, values))])
+        return f"{_json(row)}\n".encode()
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list | dict):
+        return _json(value) if value else ""
+    return value
 
 
 def _harmless(value: Any) -> Any:

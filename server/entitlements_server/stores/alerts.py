@@ -10,7 +10,7 @@ from threading import Lock
 import structlog
 from cachetools import TTLCache
 
-from entitlements_server.ledger.decide import Recorded
+from entitlements_server.ledger.outcomes import Recorded
 from entitlements_server.stores.interface import CommandResult, DamagedRecordError
 
 log = structlog.get_logger()

@@ -1,6 +1,6 @@
 """The interface of the stores. The comments here are the contract; one suite proves it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b
 from pathlib import Path
@@ -12,8 +12,9 @@ from msgspec import Struct
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.errors import CallError
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rule
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.decide import Rule
+from entitlements_server.ledger.outcomes import Outcome
+from entitlements_server.ledger.values import Account, Charge, Transaction
 
 MAX_PAGE = 1000
 """Most accounts or transactions per read."""
@@ -230,6 +231,12 @@ class Store(Protocol):
         be called from any thread.
         """
 
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """Read what idempotency keys and access windows of a user are bound to, and what was refunded of it.
+
+        A name that is not bound is left out. `last_refund` may be left out, too.
+        """
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """Read one transaction of a user by its sequence; None if there is none."""
 
@@ -270,6 +277,18 @@ class Store(Protocol):
         Raises:
             ValueError: One of them cannot be the next one of its user. None was stored.
             DamagedRecordError: A user's record cannot be read. None of that user's was stored.
+        """
+
+    async def time_us(self) -> int | None:
+        """Read the clock of a store that several servers may share, microseconds since 1970 UTC.
+
+        None: only this process writes, so the clock of this machine counts.
+        """
+
+    async def newest_time_us(self) -> int:
+        """Read when the newest transaction of the ledger was recorded, microseconds since 1970 UTC.
+
+        0: there is none, or its record is damaged. Used at the start.
         """
 
     async def identity(self) -> LedgerIdentity:

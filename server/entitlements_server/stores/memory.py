@@ -1,12 +1,13 @@
 """`memory://`: a ledger that ends with its process. For tests and trials."""
 
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
+from heapq import nsmallest
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.interface import AccountPage, CommandResult, LedgerIdentity
 
 
@@ -38,6 +39,15 @@ class MemoryStore:
         """See Store."""
         return self._state.account(user_id)
 
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """See Store."""
+        found = {name: self._state.keys.get((user_id, name)) for name in names}
+        return {
+            name: self._state.charges[user_id, one.sequence]
+            for name, one in found.items()
+            if one is not None
+        }
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
         charge = self._state.charges.get((user_id, sequence))
@@ -58,8 +68,9 @@ class MemoryStore:
 
     async def due(self, until_us: int, limit: int) -> Sequence[str]:
         """See Store."""
-        found = sorted((due_us, user) for user, due_us in self._state.due.items() if due_us)
-        return [user_id for due_us, user_id in found if due_us <= until_us][:limit]
+        due = self._state.due.items()
+        found = nsmallest(limit, ((at, user) for user, at in due if 0 < at <= until_us))
+        return [user_id for _, user_id in found]
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See Store. The cursor is the last user id read."""
@@ -74,6 +85,14 @@ class MemoryStore:
         """See Store."""
         state = self._state.select(ReadSet.of_transactions(transactions))
         self._keep(state, append_all(state, transactions))
+
+    async def time_us(self) -> int | None:
+        """See Store."""
+        return None
+
+    async def newest_time_us(self) -> int:
+        """See Store."""
+        return max((one.update_time_us for one in self._state.accounts.values()), default=0)
 
     async def identity(self) -> LedgerIdentity:
         """See Store."""

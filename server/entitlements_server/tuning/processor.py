@@ -102,14 +102,23 @@ class Placement:
 
     Args:
         machine: The processors.
+        worker: Number of this process among those that serve one address: each begins on another
+            processor. None: it serves alone, and begins where the system has put it.
         chance: Returns a number from 0 to 1. Half of the time a move waits for the next look, so that two
             servers that disturb each other do not both move.
     """
 
-    def __init__(self, machine: Machine, chance: Callable[[], float] = random.random) -> None:
+    def __init__(
+        self,
+        machine: Machine,
+        worker: int | None = None,
+        *,
+        chance: Callable[[], float] = random.random,
+    ) -> None:
         self._machine = machine
         self._chance = chance
-        self._processor = machine.current()
+        allowed = sorted(machine.allowed())
+        self._processor = machine.current() if worker is None else allowed[worker % len(allowed)]
         self._busy_s, self._own_s = machine.busy_s(), machine.own_s()
         machine.place({self._processor})
 
@@ -137,16 +146,19 @@ class Placement:
         self._machine.place(self._machine.allowed())
 
 
-async def keep_on_one_processor() -> None:
+async def keep_on_one_processor(worker: int | None = None) -> None:
     """Keep the threads on one processor until this is cancelled.
 
     Returns at once where the system cannot do that, or has one processor only.
+
+    Args:
+        worker: See Placement.
     """
     loop = asyncio.get_running_loop()
     try:
         if not hasattr(os, "sched_setaffinity") or len(os.sched_getaffinity(0)) == 1:
             return
-        placement = Placement(LinuxMachine())
+        placement = Placement(LinuxMachine(), worker)
         try:
             while True:
                 started_s = loop.time()

@@ -5,7 +5,7 @@ import asyncio
 import asyncpg
 import pytest
 
-from entitlements_server.ledger.decide import Replayed
+from entitlements_server.ledger.outcomes import Replayed
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import (
     Store,

@@ -8,8 +8,8 @@ import asyncpg
 import pytest
 
 from entitlements_server.ledger.commands import Command
-from entitlements_server.ledger.decide import Outcome, Rejected
 from entitlements_server.ledger.errors import UnknownFeatureError
+from entitlements_server.ledger.outcomes import Outcome, Rejected
 from entitlements_server.ledger.values import Account, Facts
 from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.postgresql.account_write import AccountWrite

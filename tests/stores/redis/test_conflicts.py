@@ -6,7 +6,9 @@ import pytest
 
 from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
-from entitlements_server.ledger.decide import Recorded, Replayed, denial
+from entitlements_server.ledger.decide import denial
+from entitlements_server.ledger.outcomes import Recorded, Replayed
+from entitlements_server.ledger.terms import Choices
 from entitlements_server.ledger.values import Status
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import StoreUnavailableError
@@ -30,7 +32,8 @@ async def opened(servers: Servers, count: int) -> list[RedisStore]:
 async def test_the_last_tokens_are_spent_once_however_many_servers_race(servers: Servers) -> None:
     """200 clients on four servers ask for 2 of the last 10 tokens at once: five get them."""
     stores = await opened(servers, 4)
-    engines = [Engine(store, lambda: BUILT_IN) for store in stores]
+    every = Choices(max_denials=1000)  # of them is recorded
+    engines = [Engine(store, lambda: BUILT_IN, choices=every) for store in stores]
     await commit(stores[0], top_up("ada", 10))
     results = await asyncio.gather(
         *(engines[n % 4].submit([consume("ada", f"key-{n}")]) for n in range(200))
@@ -188,5 +191,5 @@ async def test_a_stale_memory_of_an_account_never_decides(server: RedisServer) -
 
 async def test_thousands_of_conflicts_only_make_a_write_wait() -> None:
     """The pause grows no further; a number as large as two to their power would fit no float."""
-    write = AccountWrite(UserKeys("ada"), (), (), lambda _: ((), None), conflicts=5000)
+    write = AccountWrite(UserKeys("ada"), (), (), (), lambda _: ((), None), conflicts=5000)
     await asyncio.wait_for(_pause([write]), timeout=1)

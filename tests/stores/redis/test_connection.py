@@ -3,7 +3,7 @@ from collections.abc import Callable
 
 import pytest
 
-from entitlements_server.ledger.decide import Replayed
+from entitlements_server.ledger.outcomes import Replayed
 from entitlements_server.stores.factory import open_store
 from entitlements_server.stores.interface import Store, StoreUnavailableError
 from entitlements_server.stores.redis import connection

@@ -11,6 +11,7 @@ from entitlements_server.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Refund
 from entitlements_server.ledger.decide import denial
+from entitlements_server.ledger.terms import Choices
 from entitlements_server.stores.factory import open_store
 from support.ledger import commit, commit_one, consume, recorded, top_up, whole_history
 from support.redis import RedisClusterServers, RedisServer
@@ -59,7 +60,8 @@ async def test_they_are_enough_to_write_read_race_and_take_turns(
     assert len(await whole_history(first, "user-0")) == 3
     assert len((await first.accounts("", 100)).accounts) == 20
     await first.ping()
-    engines = [Engine(store, lambda: BUILT_IN) for store in stores]
+    every = Choices(max_denials=1000)  # of them is recorded
+    engines = [Engine(store, lambda: BUILT_IN, choices=every) for store in stores]
     before = turns_ended(servers)
     for number in range(RACES):
         results = await asyncio.gather(

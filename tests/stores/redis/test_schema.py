@@ -1,7 +1,7 @@
 import pytest
 
 from entitlements_server.ledger.commands import Refund
-from entitlements_server.ledger.decide import Replayed
+from entitlements_server.ledger.outcomes import Replayed
 from entitlements_server.ledger.values import Account
 from entitlements_server.stores.interface import Store
 from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, UserKeys, bucket_of

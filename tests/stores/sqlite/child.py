@@ -8,7 +8,8 @@ from pathlib import Path
 from entitlements_server.instrumentation.logs import configure_logs
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
-from entitlements_server.ledger.decide import Recorded, bind
+from entitlements_server.ledger.decide import bind
+from entitlements_server.ledger.outcomes import Recorded
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store
 

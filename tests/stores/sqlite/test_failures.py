@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from entitlements_server.ledger.commands import SetBalance, TopUp
-from entitlements_server.ledger.decide import Recorded, Replayed
+from entitlements_server.ledger.outcomes import Recorded, Replayed
 from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from entitlements_server.stores.sqlite import store as sqlite_store

@@ -53,6 +53,7 @@ class AccountWrite:
         user_id: The user.
         size: How many commands or transactions it is of.
         names: Idempotency keys in the read set.
+        windows: Names of access windows in the read set. An account that never had any has none bound.
         charges: Sequences of charges in the read set.
         decide: Makes the decision. May be called more than once.
         done: The attempt that was stored, once there is one.
@@ -71,6 +72,7 @@ class AccountWrite:
     user_id: str
     size: int
     names: Sequence[str]
+    windows: Sequence[str]
     charges: Sequence[int]
     decide: Decide
     done: Attempt | None = None
@@ -107,13 +109,14 @@ class AccountWrite:
         if account.transaction_count:
             self.state.accounts[account.user_id] = account
         self.base, self.text = write_id, text
-        self.bindings = dict.fromkeys(self.names, 0)
+        windows = self.windows if account.access_until_us else ()
+        self.bindings = dict.fromkeys((*self.names, *windows), 0)
         self.optimistic = True
 
     def prefetch(self) -> Prefetch:
         """Return what to read instead of guessing."""
         doubtful = [attempt.entries[0].transaction.sequence for attempt in self.doubtful]
-        return Prefetch(self.user_id, self.names, self.charges, doubtful)
+        return Prefetch(self.user_id, (*self.names, *self.windows), self.charges, doubtful)
 
     def take(self, prefetch: Prefetch) -> None:
         """Use what was read: to settle doubtful attempts, or as the next state."""
@@ -172,8 +175,7 @@ def arguments(attempts: Sequence[Attempt]) -> list[list[Any]]:
         for entry in attempt.entries:
             transaction = entry.transaction
             _add(rows, write_id, transaction.sequence, write_transaction(entry))
-            if transaction.binds_key:
-                keys[transaction.idempotency_key] = transaction.sequence
+            keys.update(dict.fromkeys(transaction.names, transaction.sequence))
             if transaction.kind is Kind.REFUND:
                 charge = sequence_of(transaction.refunded_transaction_id)
                 assert charge is not None

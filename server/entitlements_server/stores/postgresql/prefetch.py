@@ -24,7 +24,7 @@ class Prefetch:
 
     Attributes:
         user_id: The user.
-        names: Idempotency keys.
+        names: Idempotency keys, and names of access windows.
         charges: Sequences of the transactions that refunds name.
         doubtful: Sequences of which only the write id is read.
         write_id: The account's write id; 0: there is none.
@@ -88,7 +88,7 @@ class Prefetch:
         if row["body"] is None:
             raise damaged_transaction(self.user_id, sequence, "it is missing, and has a key")
         bound = read_transaction(self.user_id, sequence, row["body"])
-        if bound.idempotency_key != name:
+        if name not in bound.names:
             raise DamagedRecordError(
                 self.user_id,
                 f"the row of entitlements.keys with the key {name!r}",
@@ -96,6 +96,8 @@ class Prefetch:
             )
         self.bindings[name] = sequence
         self.state.keys[self.user_id, name] = bound
+        # A refund that names it is found beside it, and brings the newest refund, too.
+        self.state.charges.setdefault((self.user_id, sequence), Charge(bound, row["refunded"]))
 
     def _take_charge(self, row: Any) -> None:
         sequence = row["number"]

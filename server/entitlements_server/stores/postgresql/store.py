@@ -1,13 +1,13 @@
 """The PostgreSQL store: the interface."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Self
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import (
@@ -45,12 +45,15 @@ from entitlements_server.stores.postgresql.ledger_format import (
     open_format,
     read_identity,
 )
+from entitlements_server.stores.postgresql.prefetch import Prefetch, prefetch
 from entitlements_server.stores.postgresql.statements import (
     ACCOUNT,
     ACCOUNTS,
     DUE,
     GREETING,
     HISTORY,
+    NEWEST,
+    TIME,
     TRANSACTION,
 )
 from entitlements_server.stores.postgresql.url import PostgresqlUrl, parse
@@ -141,6 +144,20 @@ class PostgresqlStore:
         """See Store: another server may have written since."""
         return None
 
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """See Store."""
+
+        async def work(connection: Connection) -> Prefetch:
+            one = Prefetch(user_id, list(names), (), ())
+            await prefetch(connection, [one])
+            return one
+
+        found: Prefetch = await self._read(work)
+        if found.error is not None:
+            raise found.error
+        state = found.state
+        return {name: state.charges[user_id, one.sequence] for (_, name), one in state.keys.items()}
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
         rows = await self._fetch(TRANSACTION, user_id, sequence)
@@ -201,6 +218,22 @@ class PostgresqlStore:
             append_all(write.state.copy(), by_user[write.user_id])
         await self._write(writes)
         _raise_first(writes)
+
+    async def time_us(self) -> int | None:
+        """See Store."""
+        ((time_us,),) = await self._fetch(TIME)
+        return int(time_us)
+
+    async def newest_time_us(self) -> int:
+        """See Store."""
+        rows = await self._fetch(NEWEST)
+        if not rows:
+            return 0
+        try:
+            user_id, sequence, body = rows[0]
+            return read_transaction(user_id, sequence, body).create_time_us
+        except (DamagedRecordError, ForeignFormatError):
+            return 0
 
     async def identity(self) -> LedgerIdentity:
         """See Store."""
@@ -308,7 +341,8 @@ def _appending(user_id: str, transactions: Sequence[Transaction]) -> AccountWrit
 def _write_of(user_id: str, size: int, read_set: ReadSet, decide: Decide) -> AccountWrite:
     names = sorted(name for _, name in read_set.keys)
     charges = sorted(sequence for _, sequence in read_set.charges)
-    return AccountWrite(user_id, size, names, charges, decide)
+    windows = sorted(name for _, name in read_set.windows)
+    return AccountWrite(user_id, size, names, windows, charges, decide)
 
 
 def _error_of(write: AccountWrite) -> Exception:

@@ -56,6 +56,7 @@ class AccountWrite:
     Attributes:
         keys: The user.
         names: Idempotency keys in the read set.
+        windows: Names of access windows in the read set. An account that never had any has none bound.
         charges: Sequences of charges in the read set.
         decide: Makes the decision. May be called more than once.
         lease_id: Identifies this write when it takes the lease: the write id of its first attempt.
@@ -73,6 +74,7 @@ class AccountWrite:
 
     keys: UserKeys
     names: Sequence[str]
+    windows: Sequence[str]
     charges: Sequence[int]
     decide: Decide
     lease_id: str = ""
@@ -109,13 +111,14 @@ class AccountWrite:
         if account.transaction_count:
             self.state.accounts[account.user_id] = account
         self.account = text
-        self.bindings = dict.fromkeys(self.names, 0)
+        windows = self.windows if account.access_until_us else ()
+        self.bindings = dict.fromkeys((*self.names, *windows), 0)
         self.optimistic = True
 
     def prefetch(self) -> Prefetch:
         """Return what to read instead of guessing."""
         doubtful = [attempt.entries[0].transaction.sequence for attempt in self.doubtful]
-        return Prefetch(self.keys, self.names, self.charges, doubtful)
+        return Prefetch(self.keys, (*self.names, *self.windows), self.charges, doubtful)
 
     def take(self, prefetch: Prefetch) -> None:
         """Use what was read: to settle doubtful attempts, or as the next state."""
@@ -147,8 +150,7 @@ class AccountWrite:
         bound: dict[str, int] = {}
         refunds: dict[int, str] = {}
         for transaction in transactions:
-            if transaction.binds_key:
-                bound[transaction.idempotency_key] = transaction.sequence
+            bound.update(dict.fromkeys(transaction.names, transaction.sequence))
             if transaction.kind is Kind.REFUND:
                 charge_sequence = sequence_of(transaction.refunded_transaction_id)
                 assert charge_sequence is not None

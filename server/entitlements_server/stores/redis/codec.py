@@ -113,6 +113,11 @@ def write_change(user_id: str, first: int, last: int) -> str:
     return f"{first} {last} {user_id}"
 
 
+def user_of_change(text: bytes) -> str:
+    """Return the user of an entry of the change feed."""
+    return text.split(b" ", 2)[2].decode(errors="replace")
+
+
 def _value_of(text: bytes) -> bytes:
     mark, _, rest = text.partition(b" ")
     if mark != _MARK:

@@ -96,15 +96,15 @@ class Prefetch:
         if self.charges:
             for sequence, refund in zip(self.charges, next(rest), strict=True):
                 if refund is not None:
-                    try:
-                        self._refunds[sequence] = read_refund(refund)
-                    except ValueError as error:
-                        raise self._damaged(self.keys.refunds, sequence, error) from error
+                    self._refunds[sequence] = self._refund(sequence, refund)
         self.write_ids = [write_id_of(row) for row in rest]
 
     def second(self) -> list[Command]:
         """Return the commands of the second step. There may be none."""
-        return [at(self.keys, sequence) for sequence in self._sequences()]
+        commands = [at(self.keys, sequence) for sequence in self._sequences()]
+        if bound := self._bound():
+            commands.append(("HMGET", self.keys.refunds, *bound))
+        return commands
 
     def take_second(self, replies: Iterable[Any]) -> None:
         """Use the replies to `second`, which complete the state.
@@ -114,9 +114,11 @@ class Prefetch:
             DamagedRecordError, ForeignFormatError: A record cannot be read.
         """
         user_id = self.keys.user_id
+        rest = list(replies)
+        refunds = rest.pop() if self._bound() else ()
         rows: dict[int, Transaction] = {
             sequence: read_transaction(user_id, sequence, row)
-            for sequence, row in zip(self._sequences(), replies, strict=True)
+            for sequence, row in zip(self._sequences(), rest, strict=True)
             if row is not None
         }
         count = self.state.account(user_id).transaction_count
@@ -129,10 +131,13 @@ class Prefetch:
             if not sequence:
                 continue
             bound = self._found(rows, sequence)
-            if bound.idempotency_key != name:
+            if name not in bound.names:
                 problem = "it is bound to a transaction that does not have this key"
                 raise self._damaged(self.keys.bound, name, ValueError(problem))
             self.state.keys[user_id, name] = bound
+        for sequence, refund in zip(self._bound(), refunds, strict=True):
+            refunded, _ = self._refund(sequence, refund)
+            self.state.charges[user_id, sequence] = Charge(rows[sequence], refunded)
         for sequence in self.charges:
             if 1 <= sequence <= count:
                 refunded, last = self._refunds.get(sequence, (0, 0))
@@ -149,6 +154,19 @@ class Prefetch:
                 damaged_transaction(self.keys.user_id, sequence, "it is missing")
             )
         return rows[sequence]
+
+    def _bound(self) -> list[int]:
+        """Return the sequences of what keys are bound to, which may have been refunded."""
+        return sorted({sequence for sequence in self.bindings.values() if sequence})
+
+    def _refund(self, sequence: int, stored: bytes | None) -> tuple[int, int]:
+        """Decode what was refunded of a transaction, and the newest refund."""
+        if stored is None:
+            return 0, 0
+        try:
+            return read_refund(stored)
+        except ValueError as error:
+            raise self._damaged(self.keys.refunds, sequence, error) from error
 
     def _damaged(self, key: str, of: str | int, error: Exception) -> DamagedRecordError:
         return DamagedRecordError(self.keys.user_id, f"field {of!r} of the key {key}", str(error))

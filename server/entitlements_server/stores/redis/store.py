@@ -1,7 +1,8 @@
 """The Redis store: the interface, on one server or a cluster."""
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Self
 
 from redis.exceptions import ResponseError
@@ -15,7 +16,7 @@ from entitlements_server.ledger.state import (
     append_all,
     decide_group,
 )
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import (
@@ -35,6 +36,7 @@ from entitlements_server.stores.redis.codec import (
     damaged_transaction,
     read_account,
     read_transaction,
+    user_of_change,
 )
 from entitlements_server.stores.redis.connection import Command as RedisCommand
 from entitlements_server.stores.redis.connection import DownError, LostError, UnfitError
@@ -43,7 +45,7 @@ from entitlements_server.stores.redis.ledger_format import (
     read_identity,
     write_identity,
 )
-from entitlements_server.stores.redis.prefetch import at
+from entitlements_server.stores.redis.prefetch import ContradictionError, Prefetch, at
 from entitlements_server.stores.redis.reader import Reader
 from entitlements_server.stores.redis.schema import BUCKETS, CHUNK, IDENTITY_KEY, TAGS, UserKeys
 from entitlements_server.stores.redis.topology import Cluster, Request, SingleServer, Topology
@@ -54,6 +56,7 @@ CACHED_ACCOUNTS = 100_000
 """Accounts kept in memory, about 50 MB. Decisions are made on them and then confirmed."""
 
 _BUCKETS_AT_ONCE = 256
+_TRIES = 5
 
 
 class RedisStore:
@@ -136,6 +139,28 @@ class RedisStore:
         """See Store: another server may have written since."""
         return None
 
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """See Store."""
+        keys = UserKeys(user_id)
+        contradiction: ContradictionError | None = None
+        for _ in range(_TRIES):
+            prefetch = Prefetch(keys, list(names), (), ())
+            first = [Request(keys.bucket, command) for command in prefetch.first()]
+            prefetch.take_first(await self._reader.read(first, user_id))
+            second = [Request(keys.bucket, command) for command in prefetch.second()]
+            try:
+                prefetch.take_second(await self._reader.read(second, user_id))
+            except ContradictionError as error:
+                # Another server has written between the two steps.
+                contradiction = error
+                continue
+            return {
+                name: prefetch.state.charges[user_id, one.sequence]
+                for (_, name), one in prefetch.state.keys.items()
+            }
+        assert contradiction is not None
+        raise contradiction.damage
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
         if sequence < 1:
@@ -214,6 +239,31 @@ class RedisStore:
             append_all(write.state.copy(), by_user[write.keys.user_id])
         await self._write(writes)
         _raise_first(writes)
+
+    async def time_us(self) -> int | None:
+        """See Store. In a cluster, that of the master of the first bucket."""
+        ((seconds, microseconds),) = await self._reader.read([Request(0, ("TIME",))])
+        return int(seconds) * 1_000_000 + int(microseconds)
+
+    async def newest_time_us(self) -> int:
+        """See Store. Asks every bucket for its newest change."""
+        changes = await self._reader.read_each(
+            [Request(bucket, ("LINDEX", f"{tag}:changes", -1)) for bucket, tag in enumerate(TAGS)]
+        )
+        users = [
+            (bucket, user_of_change(one))
+            for bucket, one in enumerate(changes)
+            if isinstance(one, bytes)
+        ]
+        texts = await self._reader.read_each(
+            [Request(bucket, ("HGET", f"{TAGS[bucket]}:accounts", user)) for bucket, user in users]
+        )
+        newest_us = 0
+        for (_, user_id), text in zip(users, texts, strict=True):
+            with suppress(DamagedRecordError, ForeignFormatError):
+                if isinstance(text, bytes):
+                    newest_us = max(newest_us, read_account(user_id, text).update_time_us)
+        return newest_us
 
     async def identity(self) -> LedgerIdentity:
         """See Store."""
@@ -341,8 +391,13 @@ def _appending(user_id: str, transactions: Sequence[Transaction]) -> AccountWrit
 
 def _write_of(user_id: str, read_set: ReadSet, decide: Decide) -> AccountWrite:
     names = [name for _, name in read_set.keys]
+    windows = [name for _, name in read_set.windows]
     return AccountWrite(
-        UserKeys(user_id), names, sorted(sequence for _, sequence in read_set.charges), decide
+        UserKeys(user_id),
+        names,
+        windows,
+        sorted(sequence for _, sequence in read_set.charges),
+        decide,
     )
 
 

@@ -19,7 +19,7 @@ from entitlements_server.stores.sqlite.memtable import Change
 _encode = msgspec.json.Encoder().encode
 _read_accounts = msgspec.json.Decoder(list[tuple[str, int, Account]]).decode
 _read_newer_accounts = msgspec.json.Decoder(list[tuple[str, int, Raw]]).decode
-_read_keys = msgspec.json.Decoder(list[tuple[tuple[str, str], int, Raw]]).decode
+_read_keys = msgspec.json.Decoder(list[tuple[tuple[str, str], int, Raw, int]]).decode
 _read_charges = msgspec.json.Decoder(list[tuple[tuple[str, int], Raw, int, int, Raw]]).decode
 _NULL = b"null"
 
@@ -104,13 +104,14 @@ def read_into(state: State, accounts: str, keys: str, charges: str) -> None:
     """
     for account in read_accounts(accounts):
         state.accounts[account.user_id] = account
-    for key, sequence, stored in _read_keys(keys):
+    for key, sequence, stored, refunded in _read_keys(keys):
         bound = _transaction(key[0], sequence, stored)
-        if bound.idempotency_key != key[1]:
+        if key[1] not in bound.names:
             raise UnreadableError(
                 row_of(sequence), "an idempotency key is bound to it, not its own"
             )
         state.keys[key] = bound
+        state.charges[key[0], sequence] = Charge(bound, refunded)
     for (user_id, sequence), stored, refunded, last, last_stored in _read_charges(charges):
         charge = _transaction(user_id, sequence, stored)
         refund = _transaction(user_id, last, last_stored) if last else None
@@ -151,9 +152,9 @@ def transaction_rows(changes: Iterable[Change], numbers: Numbers) -> Sequence[An
 def key_rows(entries: Iterable[Entry], numbers: Numbers) -> Sequence[Any]:
     """Return the rows for `flush_keys.sql`."""
     return [
-        (numbers[one.user_id], one.idempotency_key, one.sequence)
+        (numbers[one.user_id], name, one.sequence)
         for one in (entry.transaction for entry in entries)
-        if one.binds_key
+        for name in one.names
     ]
 
 

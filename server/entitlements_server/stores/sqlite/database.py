@@ -326,6 +326,14 @@ class Database:
         (rows,) = self._one(statement("due"), (until_us, limit))
         return read_due(rows)
 
+    def newest_time_us(self) -> int:
+        """Read when the newest flushed transaction was recorded; 0 if there is none that is readable."""
+        found = self._connection.execute(statement("newest")).fetchone()
+        try:
+            return decode_transaction(found[0]).create_time_us if found else 0
+        except Exception:  # noqa: BLE001  # a row can be damaged in many ways
+            return 0
+
     def accounts(self, after: str, limit: int) -> AccountPage:
         """Read accounts in the order of user ids. The cursor is the last user id read."""
         try:

@@ -1,6 +1,6 @@
 """The newest transactions, in memory: durable in the commit log, not in the tables yet."""
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -137,14 +137,26 @@ class Memtable:
         sealed = self.sealed.state.due if self.sealed is not None else {}
         return {**sealed, **self.active.state.due}
 
-    def prefetch(self, read_set: ReadSet, state: State) -> ReadSet:
-        """Add what the memtable has of `read_set` to `state`, and return the rest."""
+    def prefetch_accounts(self, users: frozenset[str], state: State) -> frozenset[str]:
+        """Add the accounts that the memtable has to `state`, and return the other users."""
         new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
-        return ReadSet(
-            _take(read_set.users, new.accounts, old.accounts, state.accounts),
-            _take(read_set.keys, new.keys, old.keys, state.keys),
-            _take(read_set.charges, new.charges, old.charges, state.charges),
-        )
+        return _take(users, new.accounts, old.accounts, state.accounts)
+
+    def prefetch(self, read_set: ReadSet, state: State) -> ReadSet:
+        """Add what the memtable has of the keys and charges to `state`, and return the rest."""
+        new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
+        keys = _take(read_set.keys, new.keys, old.keys, state.keys)
+        bound = {(user_id, one.sequence) for (user_id, _), one in state.keys.items()}
+        wanted = read_set.charges | bound if bound else read_set.charges
+        charges = _take(wanted, new.charges, old.charges, state.charges)
+        assert not bound & charges
+        return ReadSet(read_set.users, keys, charges)
+
+    @property
+    def newest_charge(self) -> Callable[[tuple[str, int]], Charge | None]:
+        """`charge`, as the memtable is now: for another thread."""
+        new, old = self.active.state, self.sealed.state if self.sealed else _NOTHING
+        return lambda key: new.charges.get(key) or old.charges.get(key)
 
     def history(self, user_id: str, before: int, limit: int) -> list[Transaction]:
         """Read the newest transactions below `before`, until one is not in the memtable."""

@@ -5,7 +5,9 @@ A group is decided on the writing thread, on a state of its own.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from functools import partial
+from heapq import nsmallest
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -15,7 +17,7 @@ import structlog
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule
 from entitlements_server.ledger.state import ReadSet, State
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.interface import (
     AccountPage,
@@ -33,7 +35,7 @@ from entitlements_server.stores.sqlite.companions import is_full
 from entitlements_server.stores.sqlite.connections import Connections
 from entitlements_server.stores.sqlite.database import Database
 from entitlements_server.stores.sqlite.memtable import Memtable
-from entitlements_server.stores.sqlite.writer import append, commit
+from entitlements_server.stores.sqlite.writer import append, commit, prefetch
 
 _log = structlog.get_logger()
 _Result = TypeVar("_Result")
@@ -110,6 +112,23 @@ class SqliteStore:
         """See Store."""
         return self._memtable.account(user_id) or self._cache.get(user_id)
 
+    async def bound(self, user_id: str, names: Collection[str]) -> Mapping[str, Charge]:
+        """See Store."""
+        # The memtable first: what leaves it meanwhile is in the tables by then.
+        newest_charge = self._memtable.newest_charge
+        state = State()
+        keys = frozenset((user_id, name) for name in names)
+        read_set = self._memtable.prefetch(ReadSet(frozenset(), keys, frozenset()), state)
+        if read_set.keys:
+            damaged = await self._read(
+                lambda database: prefetch(database, read_set, state, newest_charge)
+            )
+            if damaged:
+                raise damaged[user_id]
+        return {
+            name: state.charges[user_id, bound.sequence] for (_, name), bound in state.keys.items()
+        }
+
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
         if charge := self._memtable.charge((user_id, sequence)):
@@ -150,11 +169,15 @@ class SqliteStore:
         """See Store."""
         # The memtable first: what leaves it meanwhile is in the tables by then.
         newest = self._memtable.due()
-        flushed = await self._read(lambda database: database.due(until_us, limit + len(newest)))
-        found = {user_id: due_us for due_us, user_id in flushed}
-        found.update(newest)
-        due = sorted((due_us, user) for user, due_us in found.items() if 0 < due_us <= until_us)
-        return [user_id for _, user_id in due[:limit]]
+        due = [(at, user) for user, at in newest.items() if 0 < at <= until_us]
+        size = limit
+        while True:
+            flushed = await self._read(partial(Database.due, until_us=until_us, limit=size))
+            # Of these the table has an older time.
+            unchanged = [one for one in flushed if one[1] not in newest]
+            if len(flushed) < size or len(unchanged) >= limit:
+                return [user_id for _, user_id in nsmallest(limit, due + unchanged)]
+            size *= 4
 
     async def accounts(self, cursor: str, limit: int) -> AccountPage:
         """See Store. The cursor is the last user id read."""
@@ -175,6 +198,17 @@ class SqliteStore:
             self._epoch += 1
 
         await self._exclusively(write)
+
+    async def time_us(self) -> int | None:
+        """See Store."""
+        return None
+
+    async def newest_time_us(self) -> int:
+        """See Store."""
+        changes = self._memtable.active.changes
+        if changes:
+            return changes[-1][1].transaction.create_time_us
+        return await self._read(Database.newest_time_us)
 
     async def identity(self) -> LedgerIdentity:
         """See Store."""
@@ -238,13 +272,12 @@ class SqliteStore:
 
     async def _commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         state = State()
-        read_set = self._memtable.prefetch(ReadSet.of(commands), state)
-        found = {user_id: self._cache.get(user_id) for user_id in read_set.users}
-        cached = {user_id: account for user_id, account in found.items() if account}
-        state.accounts.update(cached)
-        read_set = ReadSet(read_set.users - cached.keys(), read_set.keys, read_set.charges)
+        read_set = self._memtable.prefetch(self._with_accounts(ReadSet.of(commands), state), state)
+        newest_charge = self._memtable.newest_charge
         done = await self._connections.write(
-            lambda database: commit(database, commands, rule, state, read_set)
+            lambda database: commit(
+                database, commands, rule, state, read_set, newest_charge=newest_charge
+            )
         )
         if done.entries:
             try:
@@ -258,6 +291,16 @@ class SqliteStore:
                     "A durable group could not be kept in memory."
                 ) from error
         return done.results
+
+    def _with_accounts(self, read_set: ReadSet, state: State) -> ReadSet:
+        """Add the accounts that are in memory to `state`, and return the rest of the read set."""
+        missing = self._memtable.prefetch_accounts(read_set.users, state)
+        found = {user_id: self._cache.get(user_id) for user_id in missing}
+        state.accounts.update({user: account for user, account in found.items() if account})
+        rest = missing - state.accounts.keys()
+        return ReadSet(rest, read_set.keys, read_set.charges, read_set.windows).narrowed(
+            state.accounts.get
+        )
 
     def _flush_if_due(self, size: int) -> None:
         """Flush a batch, if a segment is sealed or large enough to be."""

@@ -1,6 +1,6 @@
 """The work of the writing thread: open and recover, commit a group, append a history. Blocking."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from entitlements_server.ledger.state import (
     append_all,
     decide_group,
 )
-from entitlements_server.ledger.values import Account, Transaction
+from entitlements_server.ledger.values import Account, Charge, Transaction
 from entitlements_server.stores.format import FORMAT
 from entitlements_server.stores.interface import (
     CommandResult,
@@ -117,8 +117,33 @@ class Committed(NamedTuple):
     position: int
 
 
+NewestCharge = Callable[[tuple[str, int]], Charge | None]
+"""Returns what the memtable has of a charge, by user and sequence."""
+
+
+def prefetch(
+    database: Database, read_set: ReadSet, state: State, newest_charge: NewestCharge
+) -> dict[str, DamagedRecordError]:
+    """Add what is stored of `read_set` to `state`: see `Database.prefetch`.
+
+    What keys are bound to may have been refunded since it was flushed.
+    """
+    damaged = database.prefetch(read_set, state)
+    if read_set.keys:
+        for (user_id, _), bound in state.keys.items():
+            if (newer := newest_charge((user_id, bound.sequence))) is not None:
+                state.charges[user_id, bound.sequence] = newer
+    return damaged
+
+
 def commit(
-    writer: Database, commands: Sequence[Command], rule: Rule, state: State, read_set: ReadSet
+    writer: Database,
+    commands: Sequence[Command],
+    rule: Rule,
+    state: State,
+    read_set: ReadSet,
+    *,
+    newest_charge: NewestCharge,
 ) -> Committed:
     """Prefetch the rest of the read set, decide a group, and make it durable.
 
@@ -128,10 +153,11 @@ def commit(
         rule: The rules.
         state: What is known of the group's read set; what is recorded is applied to it.
         read_set: The rest of the read set, to be read from the file.
+        newest_charge: Returns what the memtable has of a charge.
     """
     damaged: Mapping[str, DamagedRecordError] = {}
     if read_set.users or read_set.keys or read_set.charges:
-        damaged = writer.prefetch(read_set, state)
+        damaged = prefetch(writer, read_set, state, newest_charge)
     sound = [one for one in commands if one.user_id not in damaged] if damaged else commands
     decided = decide_group(state, sound, rule)
     results: Sequence[CommandResult] = decided.outcomes

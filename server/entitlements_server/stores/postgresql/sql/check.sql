@@ -17,10 +17,16 @@ history AS MATERIALIZED (
     WHERE user_id > $1::text AND user_id <= $2::text
 ),
 binding AS (
-    SELECT user_id, value ->> '13' AS key, max(sequence) AS sequence
-    FROM history
-    WHERE value ? '13' AND value ->> '5' = '1'
-    GROUP BY user_id, value ->> '13'
+    SELECT user_id, key, max(sequence) AS sequence
+    FROM (
+        SELECT user_id, value ->> '13' AS key, sequence FROM history
+        WHERE value ? '13' AND value ->> '5' = '1'
+        UNION ALL
+        -- The access window that a charge opened: its name is made of the feature and the event.
+        SELECT user_id, (value ->> '6') || ' ' || (value ->> '12'), sequence FROM history
+        WHERE value ? '23'
+    ) AS named
+    GROUP BY user_id, key
 ),
 bound AS (
     SELECT user_id, key, sequence FROM entitlements.keys

@@ -7,7 +7,7 @@
 --
 -- Returns for what was found: what it is, its index in the arrays, and
 --   account: its write id and state
---   key: the sequence that it is bound to and that transaction
+--   key: the sequence that it is bound to, that transaction, and what was refunded of it
 --   charge: the transaction, what was refunded of it, and sequence and body of the newest refund
 --   write id: the write id
 SELECT 'account' AS what, asked.index, account.write_id AS number, account.state AS body,
@@ -18,12 +18,14 @@ CROSS JOIN LATERAL (
     WHERE one.user_id = asked.user_id LIMIT 1
 ) AS account
 UNION ALL
-SELECT 'key', asked.index, bound.sequence, bound.body, 0, 0, NULL
+SELECT 'key', asked.index, bound.sequence, bound.body, coalesce(bound.refunded, 0), 0, NULL
 FROM unnest($2::text[], $3::text[]) WITH ORDINALITY AS asked (user_id, key, index)
 CROSS JOIN LATERAL (
-    SELECT one.sequence, row.body FROM entitlements.keys AS one
+    SELECT one.sequence, row.body, refund.refunded FROM entitlements.keys AS one
     LEFT JOIN entitlements.transactions AS row
         ON row.user_id = one.user_id AND row.sequence = one.sequence
+    LEFT JOIN entitlements.refunds AS refund
+        ON refund.user_id = one.user_id AND refund.charge = one.sequence
     WHERE one.user_id = asked.user_id AND one.key = asked.key LIMIT 1
 ) AS bound
 UNION ALL

@@ -1,4 +1,4 @@
--- ?1: [account, idempotency key, sequence] of each transaction that binds its key. The newest one wins.
+-- ?1: [account, idempotency key, sequence] of each name that a transaction binds. The newest one wins.
 INSERT INTO idempotency_keys (account, idempotency_key, sequence)
 SELECT value ->> 0, value ->> 1, value ->> 2 FROM json_each(?1)
 WHERE true

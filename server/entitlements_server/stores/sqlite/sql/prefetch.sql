@@ -1,5 +1,5 @@
 -- The read set of a group, in one row of three JSON arrays. What the accounts, keys and refunds refer to
--- and is missing is null.
+-- and is missing is null. Keys come with what was refunded of the transaction that they are bound to.
 -- ?1: user ids. ?2: [user id, idempotency key] pairs. ?3: [user id, sequence] pairs.
 SELECT
     (
@@ -11,13 +11,15 @@ SELECT
     ),
     (
         SELECT '[' || coalesce(group_concat(
-            '[' || named.value || ',' || k.sequence || ',' || coalesce(t.stored, 'null') || ']'
+            '[' || named.value || ',' || k.sequence || ',' || coalesce(t.stored, 'null') || ','
+                || coalesce(r.refunded, 0) || ']'
         ), '') || ']'
         FROM json_each(?2) AS named
         CROSS JOIN accounts AS a ON a.user_id = named.value ->> 0
         CROSS JOIN idempotency_keys AS k
             ON k.account = a.number AND k.idempotency_key = named.value ->> 1
         LEFT JOIN transactions AS t ON t.account = k.account AND t.sequence = k.sequence
+        LEFT JOIN refunds AS r ON r.account = k.account AND r.charge_sequence = k.sequence
     ),
     (
         SELECT '[' || coalesce(group_concat(

@@ -24,7 +24,8 @@ CREATE TABLE transactions (
     PRIMARY KEY (account, sequence)
 ) STRICT, WITHOUT ROWID;
 
--- Which transaction each idempotency key is bound to.
+-- Which transaction each idempotency key is bound to, and which charge opened each access window: its
+-- name has a space, which no key has.
 CREATE TABLE idempotency_keys (
     account INTEGER NOT NULL,
     idempotency_key TEXT NOT NULL,
