@@ -170,7 +170,7 @@ async def _compare_workers(counts: Sequence[int], seconds: float, rounds: int) -
     )
     console.print(
         f"10,000 charges/s take {server / 100:.1f} processors for servers and {base / 100:.1f} for PostgreSQL,"
-        " as far as one worker's figures go."
+        " as far as the figures of the first row go."
     )
 
 

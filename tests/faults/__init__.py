@@ -44,7 +44,7 @@ CHECKS = {
     # 100 are to be killed, and some may be done before that.
     "copy": Check("copies", 130, "kills"),
     "redis": Check("redis_faults", 10, "runs with each of four faults"),
-    "postgresql": Check("postgresql_faults", 10, "runs of 10 strikes with each of three faults"),
+    "postgresql": Check("postgresql_faults", 10, "runs of 10 strikes with each of four faults"),
     "workers": Check("worker_faults", 60, "workers killed, one every second"),
     "hostile": Check("hostile", 1000, "messages of each kind to each method"),
     "strangers": Check(

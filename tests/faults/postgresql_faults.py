@@ -1,4 +1,4 @@
-"""Concurrent clients on a server whose PostgreSQL is killed, or whose backends are terminated.
+"""Concurrent clients on a server whose PostgreSQL is killed, cut off or failed over, or whose backends are terminated.
 
 The clients, the record and the judge are those of history.py: what was acknowledged is in the ledger,
 once, in an order that fits what everyone saw. While PostgreSQL is away calls are left without an answer.
@@ -14,13 +14,16 @@ from faults.figures import Advance, Report, silent
 from faults.history import Run
 from faults.redis_faults import PAUSE_S, Tally
 from support.network import Network
-from support.postgresql import DATABASE, PostgresqlServer
+from support.postgresql import DATABASE, PostgresqlPair, PostgresqlServer
 from support.server_process import ServerProcess
 
 OPERATIONS = 2000
 STRIKES = 10
 AWAY_S = (0.2, 7.0)
 """How long PostgreSQL is cut off: both less and more than the server waits for a reply."""
+
+LAG_S = 0.3
+"""How long the control's standby has received nothing when its primary dies."""
 
 Strike = Callable[[], Awaitable[None]]
 
@@ -30,7 +33,7 @@ def check(
     advance: Advance = silent,
     *,
     breaking: str = "",
-    faults: tuple[str, ...] = ("killed", "terminated", "cut off"),
+    faults: tuple[str, ...] = ("killed", "terminated", "cut off", "promoted"),
     operations: int = OPERATIONS,
     strikes: int = STRIKES,
 ) -> Report:
@@ -103,6 +106,28 @@ def _cut_off(random: Random) -> Iterator[tuple[str, Strike]]:
 
 
 @contextmanager
+def _promoted(_: Random) -> Iterator[tuple[str, Strike]]:
+    """A primary dies, and its synchronous standby takes its place."""
+    with PostgresqlPair() as pair:
+
+        async def strike() -> None:
+            await asyncio.to_thread(pair.fail_over)
+
+        yield pair.url, strike
+
+
+@contextmanager
+def _promoted_late(_: Random) -> Iterator[tuple[str, Strike]]:
+    """The control: the standby was not waited for, and lacked the last moments."""
+    with PostgresqlPair(synchronous=False) as pair:
+
+        async def strike() -> None:
+            await asyncio.to_thread(pair.fail_over, LAG_S)
+
+        yield pair.url, strike
+
+
+@contextmanager
 def _careless(_: Random) -> Iterator[tuple[str, Strike]]:
     """The control: killed, and commits are acknowledged before they are on disk."""
     with PostgresqlServer(synchronous_commit="off", wal_writer_delay="10s") as postgresql:
@@ -126,6 +151,8 @@ FAULTS = {
     "killed": _killed,
     "terminated": _terminated,
     "cut off": _cut_off,
+    "promoted": _promoted,
     "careless": _careless,
+    "promoted late": _promoted_late,
 }
-"""By name: a PostgreSQL, and a way to strike it."""
+"""By name: a PostgreSQL, and a way to strike it. The last two are the controls, which lose writes."""

@@ -12,7 +12,7 @@ from support.network import Network
 from support.postgresql import PostgresqlServer
 
 
-@pytest.mark.parametrize("fault", ["killed", "terminated", "cut off"])
+@pytest.mark.parametrize("fault", ["killed", "terminated", "cut off", "promoted"])
 def test_what_clients_saw_is_a_history_that_can_be_when_postgresql_is(fault: str) -> None:
     if fault == "cut off" and not Network.is_allowed():
         pytest.skip("a network that can be cut takes the rights of root")
@@ -27,6 +27,11 @@ def test_a_write_made_again_without_a_look_is_found(monkeypatch: pytest.MonkeyPa
     assert check(
         5, breaking="lost-reply-taken-for-failure", faults=("cut off",), operations=1000, strikes=2
     ).problems
+
+
+def test_what_a_standby_did_not_have_when_it_was_promoted_is_lost() -> None:
+    """The control: a standby that nobody waited for."""
+    assert check(1, faults=("promoted late",), operations=400, strikes=3).problems
 
 
 async def lost(server: PostgresqlServer, url: str) -> int:

@@ -68,10 +68,19 @@ class PostgresqlServer:
 
     Args:
         network: A network of its own to run in.
+        primary: What it is to be a standby of, if it is one.
+        port: Where it listens; by default on a free port.
         settings: As in postgresql.conf.
     """
 
-    def __init__(self, *, network: Network | None = None, **settings: str) -> None:
+    def __init__(
+        self,
+        *,
+        network: Network | None = None,
+        primary: "PostgresqlServer | None" = None,
+        port: int = 0,
+        **settings: str,
+    ) -> None:
         self.host = network.host if network else "127.0.0.1"
         postgres = program("postgres")
         within = network.within if network else ()
@@ -79,21 +88,20 @@ class PostgresqlServer:
         self.folder = folder_of_its_own("postgresql-")
         self.data = self.folder / "data"
         self.settings = {**_SETTINGS, **settings}
-        self.port = free_port()
+        self.port = port or free_port()
         self.process: subprocess.Popen[bytes] | None = None
         try:
-            done = subprocess.run(
-                [
-                    *unprivileged(),
-                    *(program("initdb"), "-D", str(self.data), "-U", OWNER, "--no-sync"),
-                    *("--auth=trust", "--encoding=UTF8", "--locale=C"),
-                ],
-                check=False,
-                capture_output=True,
-                text=True,
-                cwd="/",
+            if primary is not None:
+                self._run(
+                    *("pg_basebackup", "-d", primary.url_of(OWNER, "postgres"), "-R", "--no-sync"),
+                    *("-c", "fast", "-D", str(self.data)),
+                )
+                self.start()
+                return
+            self._run(
+                *("initdb", "-D", str(self.data), "-U", OWNER, "--no-sync"),
+                *("--auth=trust", "--encoding=UTF8", "--locale=C"),
             )
-            assert done.returncode == 0, done.stderr + done.stdout
             with (self.data / "pg_hba.conf").open("a") as access:
                 access.write("host all all 198.18.0.0/15 trust\n")
             self.start()
@@ -182,6 +190,16 @@ class PostgresqlServer:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _run(self, name: str, *words: str) -> None:
+        done = subprocess.run(
+            [*unprivileged(), program(name), *words],
+            check=False,
+            capture_output=True,
+            text=True,
+            cwd="/",
+        )
+        assert done.returncode == 0, done.stderr + done.stdout
+
     def _launch(self) -> None:
         options = [
             word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")
@@ -198,6 +216,79 @@ class PostgresqlServer:
     def _answers(self) -> bool:
         ready = [program("pg_isready"), "-q", "-h", self.host, "-p", str(self.port)]
         return subprocess.run(ready, check=False).returncode == 0
+
+
+class PostgresqlPair:
+    """A PostgreSQL server and a standby of it, which can take its place as often as one likes.
+
+    Args:
+        synchronous: Whether a commit waits for the standby.
+    """
+
+    def __init__(self, *, synchronous: bool = True) -> None:
+        self._synchronous = synchronous
+        with contextlib.ExitStack() as stack:
+            self.primary = stack.enter_context(PostgresqlServer())
+            self.standby = stack.enter_context(PostgresqlServer(primary=self.primary))
+            self._join()
+            stack.pop_all()
+        ports = (self.primary.port, self.standby.port)
+        hosts = ",".join(f"127.0.0.1:{port}" for port in ports)
+        self.url = f"postgresql://{OWNER}@{hosts}/{DATABASE}?target_session_attrs=read-write"
+
+    def fail_over(self, lag_s: float = 0) -> None:
+        """Crash the primary, promote the standby, and make a new standby at the old address.
+
+        Args:
+            lag_s: For how long the standby has received nothing by then, in seconds.
+        """
+        dead, self.primary = self.primary, self.standby
+        if lag_s:
+            self._cut_off(self.primary)
+            time.sleep(lag_s)
+        dead.crash()
+        self.primary.sql("SELECT pg_promote(true, 60)", database="postgres")
+        dead.close()
+        self.standby = PostgresqlServer(primary=self.primary, port=dead.port)
+        self._join()
+
+    def close(self) -> None:
+        self.standby.close()
+        self.primary.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _cut_off(self, standby: PostgresqlServer) -> None:
+        """Have a standby receive nothing more."""
+        standby.sql("ALTER SYSTEM SET primary_conninfo = ''", database="postgres")
+        standby.sql("SELECT pg_reload_conf()", database="postgres")
+        receiving = "SELECT FROM pg_stat_activity WHERE backend_type = 'walreceiver'"
+        end = time.monotonic() + START_SECONDS
+        while standby.sql(f"SELECT 1 WHERE EXISTS ({receiving})", database="postgres"):
+            assert time.monotonic() < end, standby.log()
+            time.sleep(0.02)
+
+    def _join(self) -> None:
+        """Wait until the standby has everything, and from now on everything first."""
+        names = "*" if self._synchronous else ""
+        self.primary.sql(
+            f"ALTER SYSTEM SET synchronous_standby_names = '{names}'", database="postgres"
+        )
+        self.primary.sql("SELECT pg_reload_conf()", database="postgres")
+        state = "sync" if self._synchronous else "async"
+        (written,) = self.primary.sql("SELECT pg_current_wal_lsn()", database="postgres")
+        there = (
+            "SELECT FROM pg_stat_replication WHERE state = 'streaming'"
+            f" AND sync_state = '{state}' AND flush_lsn >= '{written}'"
+        )
+        end = time.monotonic() + START_SECONDS
+        while not self.primary.sql(f"SELECT 1 WHERE EXISTS ({there})", database="postgres"):
+            assert time.monotonic() < end, self.standby.log()
+            time.sleep(0.02)
 
 
 class SqlError(Exception):

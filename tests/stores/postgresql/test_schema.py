@@ -68,6 +68,10 @@ async def test_a_ledger_that_was_dropped_is_not_begun_again_by_a_running_server(
         ("INSERT INTO entitlements.due VALUES ('ada', 7)", "due at another time"),
         ("DELETE FROM entitlements.accounts WHERE user_id = 'bob'", "no account"),
         (
+            "UPDATE entitlements.transactions SET position = 1 WHERE sequence = 2",
+            "before an earlier one in the change feed",
+        ),
+        (
             "INSERT INTO entitlements.transactions SELECT user_id, 9, position, write_id, body"  # noqa: ISC004  # one statement
             " FROM entitlements.transactions LIMIT 1",
             "beyond the account's transaction count",

@@ -1,4 +1,4 @@
-"""Compares what is stored beside the histories with them: keys, refunds, due times."""
+"""Compares what is stored beside the histories with them: keys, refunds, due times, the change feed."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Any

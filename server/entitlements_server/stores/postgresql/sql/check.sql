@@ -11,9 +11,9 @@ WITH account AS MATERIALIZED (
     WHERE user_id > $1::text AND user_id <= $2::text
 ),
 history AS MATERIALIZED (
-    SELECT user_id, sequence,
+    SELECT user_id, sequence, row.position AS place,
         convert_from(substr(body, position(' '::bytea IN body) + 1), 'UTF8')::jsonb AS value
-    FROM entitlements.transactions
+    FROM entitlements.transactions AS row
     WHERE user_id > $1::text AND user_id <= $2::text
 ),
 binding AS (
@@ -53,6 +53,14 @@ UNION ALL
 SELECT user_id, sequence, 'is beyond the account''s transaction count'
 FROM history JOIN account USING (user_id)
 WHERE account.real AND sequence > (account.value ->> '3')::bigint
+UNION ALL
+SELECT user_id, sequence, 'comes before an earlier one in the change feed'
+FROM (
+    SELECT user_id, sequence,
+        place < lag(place) OVER (PARTITION BY user_id ORDER BY sequence) AS is_early
+    FROM history
+) AS feed
+WHERE is_early
 UNION ALL
 SELECT user_id, coalesce(binding.sequence, bound.sequence),
     CASE WHEN bound.key IS NULL THEN 'is not bound to its key'
