@@ -14,7 +14,11 @@ import structlog
 
 from entitlements_server.errors import CallError, OverloadedError
 from entitlements_server.ledger.limits import SECOND_US
-from entitlements_server.stores.interface import Store
+from entitlements_server.stores.interface import (
+    Store,
+    StoreConfigurationError,
+    StoreUnavailableError,
+)
 
 log = structlog.get_logger()
 
@@ -181,12 +185,18 @@ async def clock_of(store: Store) -> Clock:
     """Return the clock that decisions on a store are made by.
 
     Raises:
-        StoreUnavailableError: The store's clock cannot be read.
+        StoreConfigurationError: The store's clock cannot be read.
     """
-    if await store.time_us() is None:
-        return LocalClock()
-    shared = SharedClock(store)
-    await shared.read()
+    try:
+        if await store.time_us() is None:
+            return LocalClock()
+        shared = SharedClock(store)
+        await shared.read()
+    except StoreUnavailableError as error:
+        raise StoreConfigurationError(
+            f"The clock of the store cannot be read ({error}): check that it can be reached, and on Redis that"
+            " the user has the right to TIME."
+        ) from error
     return shared
 
 

@@ -2,7 +2,7 @@
 
     CallError
     ├── NotAdmittedError                   A call that is not let in, whatever it asks for. Nothing was charged
-    │   ├── OverloadedError                The server has more work than it can hold, is stopping, or came to the request too late
+    │   ├── OverloadedError                The server has more work than it can hold, is stopping, came to the request too late, or does not trust its clock
     │   ├── UnauthenticatedError           There are no credentials, or they are not known, or they have expired
     │   ├── PermissionDeniedError          The caller's roles do not allow the method
     │   ├── RateLimitedError               The caller is over its rate
@@ -105,7 +105,7 @@ class NotAdmittedError(CallError):
 
 
 class OverloadedError(NotAdmittedError):
-    """The server has more work than it can hold, is stopping, or came to the request too late.
+    """The server has more work than it can hold, is stopping, came to the request too late, or does not trust its clock.
 
     Nothing was charged.
     """

@@ -5,6 +5,7 @@ be spent, and the due times few.
 """
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 
 import structlog
@@ -37,7 +38,7 @@ STUCK_S = 600.0
 
 
 class Sweeper:
-    """Settles accounts whose due time has passed, the longest due first.
+    """Settles accounts whose due time has passed, a page of those that are longest due at a time.
 
     Several servers may sweep one ledger: what another has settled records nothing again.
 
@@ -80,13 +81,16 @@ class Sweeper:
         """Settle a page of accounts. Returns whether there were any."""
         due = await self._store.due(self._clock_us() - DELAY_US, MAX_PAGE)
         users = [user_id for user_id in due if user_id not in self._stuck]
-        for first in range(0, len(users), MAX_BATCH):
-            batch = users[first : first + MAX_BATCH]
-            self._oldest_us = (await self._store.account(batch[0])).due_us
-            await self._settle(batch)
         if not users:
             self._oldest_us = 0
-        return bool(users)
+            return False
+        self._oldest_us = (await self._store.account(users[0])).due_us
+        batches = [users[n : n + MAX_BATCH] for n in range(0, len(users), MAX_BATCH)]
+        # The servers of one ledger read the same page: few should settle the same batch at a time.
+        random.shuffle(batches)
+        for batch in batches:
+            await self._settle(batch)
+        return True
 
     async def _settle(self, users: Sequence[str]) -> None:
         loop = asyncio.get_running_loop()

@@ -9,7 +9,11 @@ from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
 from entitlements_server.ledger.limits import SECOND_US
-from entitlements_server.stores.interface import Failed
+from entitlements_server.stores.interface import (
+    Failed,
+    StoreConfigurationError,
+    StoreUnavailableError,
+)
 from entitlements_server.stores.memory import MemoryStore
 from support.ledger import NOW_US, record
 
@@ -114,6 +118,15 @@ async def test_the_clock_of_a_shared_store_counts_whatever_the_wall_clock_says()
 async def test_a_store_of_this_process_alone_goes_by_the_clock_of_the_machine() -> None:
     assert isinstance(await clock_of(MemoryStore()), LocalClock)
     assert isinstance(await clock_of(SharedStore()), SharedClock)
+
+
+async def test_a_store_whose_clock_cannot_be_read_is_not_served() -> None:
+    class Silent(SharedStore):
+        async def time_us(self) -> int | None:
+            raise StoreUnavailableError("no right to TIME")
+
+    with pytest.raises(StoreConfigurationError, match="the right to TIME"):
+        await clock_of(Silent())
 
 
 async def test_a_newest_record_of_the_future_is_a_warning() -> None:

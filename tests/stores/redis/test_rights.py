@@ -59,7 +59,11 @@ async def test_they_are_enough_to_write_read_race_and_take_turns(
     assert recorded(await commit_one(first, back)).balance_after == 10
     assert len(await whole_history(first, "user-0")) == 3
     assert len((await first.accounts("", 100)).accounts) == 20
+    assert (await first.bound("user-0", ["key"]))["key"].refunded == 2
     await first.ping()
+    assert await first.time_us()
+    assert await first.newest_time_us()
+    assert await first.due(2**50, 10) == []
     every = Choices(max_denials=1000)  # of them is recorded
     engines = [Engine(store, lambda: BUILT_IN, choices=every) for store in stores]
     before = turns_ended(servers)
