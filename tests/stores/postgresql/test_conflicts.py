@@ -1,6 +1,7 @@
 """Several servers on one ledger: who wins, who waits, and that nobody waits for ever."""
 
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -185,6 +186,30 @@ async def test_after_an_unexpected_error_nobody_is_told_that_nothing_was_stored(
             await Engine(store, lambda: BUILT_IN).submit([consume("ada"), consume("bob")])
     assert [(await store.account(user)).balance for user in ("ada", "bob")] == [3, 3]
     await store.close()
+
+
+@pytest.mark.parametrize("what", ["account", "transaction"])
+async def test_what_is_recorded_while_it_is_read_is_not_taken_for_damage(
+    server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """It was not there at the first look, and what belongs to it is at the second."""
+    reader, other = await opened(server, 2)
+    fetch, calls = reader._fetch, itertools.count()
+
+    async def overtaken(statement: str, *arguments: Any) -> Any:
+        rows = await fetch(statement, *arguments)
+        if next(calls) == 0:
+            await commit(other, top_up("ada", 5))
+        return rows
+
+    monkeypatch.setattr(reader, "_fetch", overtaken)
+    if what == "account":
+        assert (await reader.account("ada")).balance == 5
+    else:
+        found = await reader.transaction("ada", 1)
+        assert found is not None
+        assert found.amount == 5
+    await closed([reader, other])
 
 
 async def overtaken(server: PostgresqlServer, monkeypatch: pytest.MonkeyPatch) -> list[int]:

@@ -1,4 +1,5 @@
 import asyncio
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -146,6 +147,27 @@ async def test_a_turn_that_its_owner_never_takes_runs_out(server: RedisServer) -
         assert recorded(await commit_one(store, top_up("ada", 5))).balance_after == 5
         assert client.get(keys.lease) is None
     await store.close()
+
+
+async def test_what_is_recorded_while_it_is_read_is_not_taken_for_damage(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not there at the first look, and its account is at the second."""
+    reader, other = await opened(server, 2)
+    read, calls = reader._reader.read, itertools.count()
+
+    async def overtaken(*what: Any) -> Any:
+        replies = await read(*what)
+        if next(calls) == 0:
+            await commit(other, top_up("ada", 5))
+        return replies
+
+    monkeypatch.setattr(reader._reader, "read", overtaken)
+    found = await reader.transaction("ada", 1)
+    assert found is not None
+    assert found.amount == 5
+    await reader.close()
+    await other.close()
 
 
 class Broken:

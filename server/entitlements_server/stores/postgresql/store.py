@@ -133,9 +133,12 @@ class PostgresqlStore:
         """See Store."""
         rows = await self._fetch(ACCOUNT, user_id)
         if not rows:
-            if await self._fetch(TRANSACTION, user_id, 1):
+            if not await self._fetch(TRANSACTION, user_id, 1):
+                return Account(user_id)
+            # Both may have been made between the two reads.
+            rows = await self._fetch(ACCOUNT, user_id)
+            if not rows:
                 raise damaged_account(user_id, "it is missing, and has transactions")
-            return Account(user_id)
         account = read_account(user_id, rows[0]["state"])
         self._remember(account, rows[0]["write_id"], rows[0]["state"])
         return account
@@ -161,11 +164,14 @@ class PostgresqlStore:
     async def transaction(self, user_id: str, sequence: int) -> Transaction | None:
         """See Store."""
         rows = await self._fetch(TRANSACTION, user_id, sequence)
-        if rows:
-            return read_transaction(user_id, sequence, rows[0]["body"])
-        if 1 <= sequence <= (await self.account(user_id)).transaction_count:
-            raise damaged_transaction(user_id, sequence, "it is missing")
-        return None
+        if not rows:
+            if not 1 <= sequence <= (await self.account(user_id)).transaction_count:
+                return None
+            # It may have been recorded between the two reads.
+            rows = await self._fetch(TRANSACTION, user_id, sequence)
+            if not rows:
+                raise damaged_transaction(user_id, sequence, "it is missing")
+        return read_transaction(user_id, sequence, rows[0]["body"])
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         """See Store."""

@@ -166,12 +166,16 @@ class RedisStore:
         if sequence < 1:
             return None
         keys = UserKeys(user_id)
-        (text,) = await self._reader.read([Request(keys.bucket, at(keys, sequence))], user_id)
-        if text:
-            return read_transaction(user_id, sequence, text)
-        if sequence <= (await self.account(user_id)).transaction_count:
-            raise damaged_transaction(user_id, sequence, "it is missing")
-        return None
+        request = Request(keys.bucket, at(keys, sequence))
+        (text,) = await self._reader.read([request], user_id)
+        if not text:
+            if sequence > (await self.account(user_id)).transaction_count:
+                return None
+            # It may have been recorded between the two reads.
+            (text,) = await self._reader.read([request], user_id)
+            if not text:
+                raise damaged_transaction(user_id, sequence, "it is missing")
+        return read_transaction(user_id, sequence, text)
 
     async def history(self, user_id: str, before: int, limit: int) -> Sequence[Transaction]:
         """See Store."""
