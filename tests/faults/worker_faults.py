@@ -8,6 +8,7 @@ ledger in PostgreSQL is compared with what every application was told.
 import asyncio
 import os
 import signal
+import time
 import uuid
 from pathlib import Path
 from random import Random
@@ -90,12 +91,13 @@ class _Run:
             # Under load: something was charged since the one before.
             while len(self.told) == told:  # noqa: ASYNC110  # a number
                 await asyncio.sleep(0.005)
-            os.kill(random.choice(self._workers()), signal.SIGKILL)
+            # One of those that serve: the older half.
+            os.kill(random.choice(self._workers()[: WORKERS // 2]), signal.SIGKILL)
             advance(1)
 
     def _workers(self) -> list[int]:
         pid = self.server.pid
-        return [int(one) for one in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        return sorted(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
     async def _application(self, user: str) -> None:
         async with self._client() as client:
@@ -105,10 +107,12 @@ class _Run:
 
     async def _charge(self, client: AsyncEntitlementClient, user: str, key: str) -> str:
         for _ in range(MAX_ASKED):
+            begin = time.monotonic()
             try:
                 made = await client.consume(user, "full_distribution", idempotency_key=key)
             except EntitlementError as error:
-                self.failures.append(f"{type(error).__name__}: {error}")
+                took_s = time.monotonic() - begin
+                self.failures.append(f"after {took_s:.1f} s, {type(error).__name__}: {error}")
             else:
                 return made.transaction_id
         raise AssertionError("A charge was never settled.")

@@ -39,7 +39,12 @@ async def serving(url: str, count: int, workers: int = 1) -> AsyncIterator[list[
     """
     async with AsyncExitStack() as stack:
         processes = [
-            stack.enter_context(ServerProcess("--store", url, "--workers", str(workers)))
+            stack.enter_context(
+                ServerProcess(
+                    # Every denial stands in the history, and is counted there.
+                    *("--store", url, "--workers", str(workers), "--max-recorded-denials", "1000")
+                )
+            )
             for _ in range(count)
         ]
         apis = []
