@@ -1,10 +1,10 @@
 // Charges a user, sends the same charge again, and is denied: node build/main.js [ADDRESS]
 import { credentials, Metadata, type ServiceError } from "@grpc/grpc-js";
 import {
-  type ConsumeRequest,
+  ConsumeRequest,
   type ConsumeResponse,
   EntitlementServiceClient,
-  type TopUpRequest,
+  TopUpRequest,
   type TopUpResponse,
 } from "./gen/ts/entitlements/v1/entitlement_service.js";
 import { ErrorInfo } from "./gen/ts/google/rpc/error_details.js";
@@ -46,8 +46,10 @@ function reason(error: ServiceError): ErrorInfo | undefined {
     .find(({ domain }) => domain === "entitlements");
 }
 
-await topUp({ userId: "nora", amount: 3n, reason: "", idempotencyKey: "gift-1" });
-const charge = { userId: "nora", feature: "full_distribution", eventId: "", idempotencyKey: "final-1" };
+await topUp(TopUpRequest.create({ userId: "nora", amount: 3n, idempotencyKey: "gift-1" }));
+const charge = ConsumeRequest.create({
+  userId: "nora", feature: "full_distribution", idempotencyKey: "final-1",
+});
 for (const _ of [1, 2]) {
   const { transaction, replayed } = await consume(charge);
   console.log(`charged ${-transaction!.amount}, left ${transaction!.balanceAfter}, replayed ${replayed}`);

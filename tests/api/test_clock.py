@@ -81,7 +81,6 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
-@pytest.mark.slow
 async def test_two_servers_with_clocks_an_hour_apart_give_the_same_answers(
     redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

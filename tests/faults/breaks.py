@@ -13,18 +13,19 @@ from typing import Any
 from unittest.mock import patch
 
 import apsw
+from msgspec import structs
 
 from entitlements_server import engine
 from entitlements_server.api import reporter
 from entitlements_server.api.status import status_of
 from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger import decide as rules
-from entitlements_server.ledger import state
+from entitlements_server.ledger import replay, state
 from entitlements_server.ledger.catalogue import Access
 from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.decide import decide
 from entitlements_server.ledger.outcomes import Recorded, Rejected
-from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Transaction
+from entitlements_server.ledger.values import NO_FACTS, Charge, Transaction
 from entitlements_server.stores import memory
 from entitlements_server.stores.postgresql import account_write as postgresql_write
 from entitlements_server.stores.postgresql import writer as postgresql_writer
@@ -111,7 +112,7 @@ def _key_shared_by_users(change: Patch) -> None:
 
     def decide(right: Any, account: Any, facts: Any, command: Any, *rest: Any) -> Any:
         bound = facts.bound or seen.get(command.idempotency_key)
-        outcome = right(account, Facts(bound, facts.charge), command, *rest)
+        outcome = right(account, structs.replace(facts, bound=bound), command, *rest)
         if isinstance(outcome, Recorded) and outcome.transaction.binds_key:
             seen[command.idempotency_key] = outcome.transaction
         return outcome
@@ -141,18 +142,18 @@ def _denied_when_exact(change: Patch) -> None:
 
 def _key_compared_loosely(change: Patch) -> None:
     """Another request under a bound key is rejected."""
-    change(rules, "_difference", lambda *_: None)
+    change(replay, "_difference", lambda *_: None)
 
 
 def _twins_charged(change: Patch) -> None:
     """Two requests with one key that meet in one group are one charge."""
 
     def decide_group(known: state.State, commands: Any, rule: Any) -> state.Decided:
-        before = state.State(keys=dict(known.keys))
+        before = dict(known.keys)
         outcomes, entries = [], []
         for command in commands:
-            bound = before.facts(command).bound
-            facts = Facts(bound, known.facts(command).charge)
+            bound = before.get((command.user_id, command.idempotency_key))
+            facts = structs.replace(known.facts(command), bound=bound)
             outcome = rule(known.account(command.user_id), facts, command)
             entries += [known.apply(one) for one in outcome.transactions]
             outcomes.append(outcome)

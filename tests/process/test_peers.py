@@ -71,6 +71,7 @@ def assert_charged_denied_and_streamed(said: Any, user: str, denied: str) -> Non
         "feature": "full_distribution",
         "required": "2",
         "available": "1",
+        "recorded": "true",
     }
     assert said["health"] == "SERVING"
 

@@ -106,7 +106,7 @@ def test_a_second_server_on_the_same_port_is_refused(server: ServerProcess) -> N
     ("options", "words"),
     [
         (["--listen", "here"], "write HOST:PORT"),
-        (["--store", "postgres://user:hunter2@db/x"], "The kind of the store"),
+        (["--store", "mysql://user:hunter2@db/x"], "The kind of the store"),
         (["--store", "sqlite://ledger.sqlite"], "the absolute path"),
         (["--store", "sqlite:///no/such/folder/ledger.sqlite"], "its folder must exist"),
         (["--catalogue", "/no/such/file.toml"], "cannot be read"),
