@@ -345,9 +345,17 @@ async def test_a_name_that_cannot_be_is_refused_with_a_sentence(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "of_ctrl_c"),
+    [
+        pytest.param(signal.SIGTERM, signal.SIG_DFL, id="SIGTERM"),
+        pytest.param(signal.SIGHUP, signal.SIG_DFL, id="SIGHUP"),
+        pytest.param(signal.SIGINT, signal.SIG_DFL, id="SIGINT"),
+        pytest.param(signal.SIGTERM, signal.SIG_IGN, id="SIGTERM in the background of a shell"),
+    ],
+)
 async def test_a_restore_that_gets_a_signal_removes_its_copy(
-    path: Path, copy: Path, number: int
+    path: Path, copy: Path, number: int, of_ctrl_c: signal.Handlers
 ) -> None:
     store = await SqliteStore.open(path)
     for start in range(0, 20_000, 1000):
@@ -358,8 +366,17 @@ async def test_a_restore_that_gets_a_signal_removes_its_copy(
     # Slower than this test, so that the signal comes before it is done, however busy the machine is.
     program = ["nice", "-n", "19", command("entitlements-server")]
     program += ["restore", str(copy), "--store", url(path)]
+
+    def begin() -> None:
+        # Whoever runs the tests may ignore signals, as nohup does.
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, of_ctrl_c)
+
     process = subprocess.Popen(  # noqa: ASYNC220  # it begins at once
-        program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        program,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=begin,  # noqa: PLW1509  # it only sets handlers
     )
     await until(lambda: bool(list(path.parent.glob(".restore-*/*-wal"))))
     process.send_signal(number)

@@ -164,3 +164,16 @@ async def test_a_group_of_a_thousand_commands_takes_effect(store: Store) -> None
     users = [f"user-{number}" for number in range(100)]
     await record(store, *(TopUp(user_id=user, amount=1) for user in users for _ in range(10)))
     assert {account.balance for account in await all_accounts(store)} == {10}
+
+
+@pytest.mark.parametrize("key", ["refund-key", ""])
+async def test_a_whole_refund_is_replayed_after_its_charge_was(store: Store, key: str) -> None:
+    """What the replay of a charge has read of it must not hide the refund."""
+    [_, charge] = await record(store, TopUp(user_id="ada", amount=9), CHARGE)
+    whole = Refund(user_id="ada", transaction_id=charge.transaction_id, idempotency_key=key)
+    [refund] = await record(store, whole)
+    await all_accounts(store)  # A store may keep in memory what is new, but not from here on.
+    [again, _] = await commit(store, CHARGE, TopUp(user_id="ada", amount=1))
+    assert replayed(again) == charge
+    [outcome] = await commit(store, whole)
+    assert replayed(outcome) == refund

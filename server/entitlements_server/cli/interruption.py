@@ -26,5 +26,8 @@ def ends_as_on_interrupt() -> Iterator[None]:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As for what a shell runs in the background: asyncio leaves the signal alone then.
+        raise KeyboardInterrupt
     # asyncio waits for the end of the task that it cancels.
     signal.raise_signal(signal.SIGINT)

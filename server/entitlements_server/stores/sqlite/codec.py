@@ -19,7 +19,7 @@ from entitlements_server.stores.sqlite.memtable import Change
 _encode = msgspec.json.Encoder().encode
 _read_accounts = msgspec.json.Decoder(list[tuple[str, int, Account]]).decode
 _read_newer_accounts = msgspec.json.Decoder(list[tuple[str, int, Raw]]).decode
-_read_keys = msgspec.json.Decoder(list[tuple[tuple[str, str], int, Raw, int]]).decode
+_read_keys = msgspec.json.Decoder(list[tuple[tuple[str, str], int, Raw, int, int, Raw]]).decode
 _read_charges = msgspec.json.Decoder(list[tuple[tuple[str, int], Raw, int, int, Raw]]).decode
 _NULL = b"null"
 
@@ -104,14 +104,15 @@ def read_into(state: State, accounts: str, keys: str, charges: str) -> None:
     """
     for account in read_accounts(accounts):
         state.accounts[account.user_id] = account
-    for key, sequence, stored, refunded in _read_keys(keys):
+    for key, sequence, stored, refunded, last, last_stored in _read_keys(keys):
         bound = _transaction(key[0], sequence, stored)
         if key[1] not in bound.names:
             raise UnreadableError(
                 row_of(sequence), "an idempotency key is bound to it, not its own"
             )
         state.keys[key] = bound
-        state.charges[key[0], sequence] = Charge(bound, refunded)
+        refund = _transaction(key[0], last, last_stored) if last else None
+        state.charges[key[0], sequence] = Charge(bound, refunded, refund)
     for (user_id, sequence), stored, refunded, last, last_stored in _read_charges(charges):
         charge = _transaction(user_id, sequence, stored)
         refund = _transaction(user_id, last, last_stored) if last else None
