@@ -20,12 +20,15 @@ from entitlements_server.api import reporter
 from entitlements_server.api.status import status_of
 from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger import decide as rules
-from entitlements_server.ledger import replay, state
+from entitlements_server.ledger import grants, replay, settlement, state, windows
 from entitlements_server.ledger.catalogue import Access
 from entitlements_server.ledger.commands import Consume
 from entitlements_server.ledger.decide import decide
-from entitlements_server.ledger.outcomes import Recorded, Rejected
-from entitlements_server.ledger.values import NO_FACTS, Charge, Transaction
+from entitlements_server.ledger.encoding import decode_transaction
+from entitlements_server.ledger.errors import PriceChangedError
+from entitlements_server.ledger.limits import SECOND_US
+from entitlements_server.ledger.outcomes import Recorded, Rejected, Replayed
+from entitlements_server.ledger.values import NO_FACTS, Charge, Facts, Kind, Transaction
 from entitlements_server.stores import memory
 from entitlements_server.stores.postgresql import account_write as postgresql_write
 from entitlements_server.stores.postgresql import writer as postgresql_writer
@@ -283,6 +286,77 @@ def _forgetful(write: Any, prefetch: Any) -> Any:
     return prefetch(write)
 
 
+def _lapsed_grant_spent(change: Patch) -> None:
+    """No token is spent after its expiry."""
+    change(rules, "settled", lambda account, _: account)
+    change(grants, "open_grants", lambda account, _: account.grants)
+
+
+def _grant_refunded_to_pool(change: Patch) -> None:
+    """What is given back goes to where it came from."""
+    change(grants, "returned", lambda *_: ())
+
+
+def _expired_early(change: Patch) -> None:
+    """Tokens are there until their expiry."""
+    lapsed = grants.lapsed_grants
+    change(settlement, "lapsed_grants", lambda account, us: lapsed(account, us + 3600 * SECOND_US))
+
+
+def _window_open_after_refund(change: Patch) -> None:
+    """Access ends when all of its charge was given back."""
+
+    def is_open(charge: Any, now_us: int) -> bool:
+        return bool(charge.transaction.access_until_us > now_us)
+
+    change(windows, "is_open", is_open)
+
+
+def _window_charged_again(change: Patch) -> None:
+    """One charge gives access to an event for a while."""
+    change(windows, "is_open", lambda *_: False)
+
+
+def _covered_binds_key(change: Patch) -> None:
+    """An answer that an access window covers binds no key."""
+    kept: dict[tuple[str, str], Transaction] = {}
+
+    def decide(right: Any, account: Any, facts: Any, command: Any, *rest: Any) -> Any:
+        key = (command.user_id, command.idempotency_key)
+        if key in kept and facts.bound is None:
+            return right(account, Facts(kept[key]), command, *rest)
+        outcome = right(account, facts, command, *rest)
+        if isinstance(outcome, Replayed) and outcome.covered and command.idempotency_key:
+            kept[key] = outcome.transaction
+        return outcome
+
+    _decision(change, decide)
+
+
+def _price_guard_compared(change: Patch) -> None:
+    """The retry of a paid call succeeds, whatever price it accepts by now."""
+
+    def decide(right: Any, account: Any, facts: Any, command: Any, *rest: Any) -> Any:
+        outcome = right(account, facts, command, *rest)
+        guard = getattr(command, "max_cost", None)
+        if isinstance(outcome, Replayed) and guard is not None and guard < outcome.transaction.cost:
+            return Rejected(PriceChangedError(feature="", max_cost=guard, cost=0))
+        return outcome
+
+    _decision(change, decide)
+
+
+def _expiry_lost(change: Patch) -> None:
+    """What a decision records is durable whole: the expiry, too, that stands in front of a write."""
+    append_log = database.Database.append_log
+
+    def without_expiries(self: Any, stored: Any) -> int:
+        kept = [one for one in stored if decode_transaction(one).kind is not Kind.EXPIRE]
+        return append_log(self, kept)
+
+    change(database.Database, "append_log", without_expiries)
+
+
 BREAKS: dict[str, Callable[[Patch], None]] = {
     "reply-before-commit": _reply_before_commit,
     "synchronous-normal": _synchronous_normal,
@@ -306,6 +380,14 @@ BREAKS: dict[str, Callable[[Patch], None]] = {
     "rejections-hoarded": _rejections_hoarded,
     "lost-reply-taken-for-success": _lost_reply_taken_for_success,
     "lost-reply-taken-for-failure": _lost_reply_taken_for_failure,
+    "lapsed-grant-spent": _lapsed_grant_spent,
+    "grant-refunded-to-pool": _grant_refunded_to_pool,
+    "expired-early": _expired_early,
+    "window-open-after-refund": _window_open_after_refund,
+    "window-charged-again": _window_charged_again,
+    "covered-binds-key": _covered_binds_key,
+    "price-guard-compared": _price_guard_compared,
+    "expiry-lost": _expiry_lost,
 }
 """The switches by name."""
 
@@ -322,6 +404,7 @@ OF_RULES = sorted(
         "calls-hoarded",  # soak.py
         "lost-reply-taken-for-success",  # redis_faults.py, postgresql_faults.py
         "lost-reply-taken-for-failure",  # likewise
+        "expiry-lost",  # only a kill or a power loss shows it
     }
 )
 """Those that a history of requests and answers shows."""

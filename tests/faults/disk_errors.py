@@ -14,10 +14,11 @@ from random import Random
 import apsw
 
 from entitlements_server.engine import Engine
-from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken
+from faults.catalogue import CATALOGUE
+from faults.clocks import LeapingClock
 from faults.disk import Disk, DiskLayer
 from faults.engine_client import ask, histories, settle
 from faults.figures import Advance, Report, silent
@@ -92,7 +93,8 @@ class _Case:
         self.loses_power = self.chance.random() < 0.5
         if power_lost_at:
             self.lasting, self.loses_power, self.power_lost_at = 1, True, power_lost_at
-        self.record = Record()
+        self.clock = LeapingClock(Random(seed))
+        self.record = Record(self.clock)
         self.reached = self.crashed = False
         self.refused = 0
 
@@ -140,8 +142,8 @@ class _Case:
         layer = DiskLayer(f"failing-{id(disk)}", disk)
         store = await self._open(folder, layer)
         if store is not None:
-            requests = Requests(Random(self.seed), users=3)
-            engine = Engine(store, lambda: BUILT_IN)
+            requests = Requests(Random(self.seed), self.clock, users=3)
+            engine = self._engine(store)
             for _ in range(ROUNDS):
                 asked = [requests.next() for _ in range(TOGETHER)]
                 answers = await asyncio.gather(
@@ -155,6 +157,9 @@ class _Case:
                 await store.close()
         layer.unregister()
 
+    def _engine(self, store: SqliteStore) -> Engine:
+        return Engine(store, lambda: CATALOGUE, clock_us=self.clock.now_us)
+
     async def _open(self, folder: Path, layer: DiskLayer) -> SqliteStore | None:
         """Start as a service manager would, again and again; a disk that fails is a clear stop."""
         for _ in range(40):
@@ -165,7 +170,7 @@ class _Case:
     async def _settle(self, folder: Path, disk: Disk) -> dict[str, list[Line]]:
         layer = DiskLayer(f"well-{id(disk)}", disk)
         store = await SqliteStore.open(folder / "ledger.sqlite", vfs=layer.vfs_name)
-        await settle(Engine(store, lambda: BUILT_IN), store, self.record)
+        await settle(self._engine(store), store, self.record)
         found = await histories(store)
         await store.close()
         layer.unregister()

@@ -1,18 +1,24 @@
 """Clients of the engine without a network: what a servicer does, and a record of it."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from random import Random
 
 from entitlements_server.engine import Engine
 from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger.decide import denial
 from entitlements_server.ledger.outcomes import Rejected, Replayed, Unchanged
+from entitlements_server.ledger.settlement import settled
+from entitlements_server.ledger.values import Kind
 from entitlements_server.stores.interface import (
     CommandResult,
     Failed,
     Store,
     StoreUnavailableError,
 )
+from entitlements_server.sweeper import Sweeper
+from faults.clocks import Clock
 from faults.records import (
     Answer,
     Balance,
@@ -23,6 +29,7 @@ from faults.records import (
     Record,
     Refusal,
     Request,
+    moved,
 )
 from faults.requests import Requests
 
@@ -35,7 +42,13 @@ async def ask(
     try:
         if isinstance(request, ReadAccount):
             account = await store.account(request.user_id)
-            answer: Answer = Balance(account.balance, account.transaction_count)
+            spendable = settled(account, record.clock.now_us())
+            answer: Answer = Balance(
+                account.balance,
+                account.transaction_count,
+                spendable.balance,
+                tuple(moved(spendable.grants)),
+            )
         else:
             (outcome,) = await engine.submit([request], deadline)
             answer = told(outcome)
@@ -54,12 +67,16 @@ def told(outcome: CommandResult) -> Answer:
         error = outcome.error
         transaction_id = ""
         if error.reason == "INSUFFICIENT_TOKENS":
-            transaction_id = error.metadata["transaction_id"]
+            transaction_id = error.metadata.get("transaction_id", "")
         return Refusal(error.reason, transaction_id)
     assert not isinstance(outcome, Unchanged)
     if denial(outcome.transaction):
         return Refusal("INSUFFICIENT_TOKENS", outcome.transaction.transaction_id)
-    return Charged(Line.of(outcome.transaction), isinstance(outcome, Replayed))
+    line = Line.of(outcome.transaction)
+    if not isinstance(outcome, Replayed):
+        return Charged(line, replayed=False)
+    refunded = outcome.refunded if outcome.transaction.kind is Kind.CONSUME else 0
+    return Charged(line, not outcome.covered, outcome.covered, refunded)
 
 
 async def client(
@@ -88,10 +105,22 @@ async def client(
             requests.saw(answer.line)
 
 
+@contextmanager
+def sweeping(store: Store, engine: Engine, clock: Clock) -> Iterator[None]:
+    """Have the sweeper run beside the block."""
+    running = asyncio.ensure_future(Sweeper(store, engine, clock.now_us).run())
+    try:
+        yield
+    finally:
+        running.cancel()
+
+
 async def settle(engine: Engine, store: Store, record: Record) -> None:
-    """Send everything again whose outcome is unknown and which has a key, one at a time."""
+    """Send everything again whose outcome is unknown and which has a key, one at a time; then read."""
     for request in record.unsettled():
         await ask(engine, store, record, request)
+    for user_id in sorted(record.by_user()):
+        await ask(engine, store, record, ReadAccount(user_id))
 
 
 async def histories(store: Store) -> dict[str, list[Line]]:

@@ -1,7 +1,7 @@
 """Concurrent clients on a real server that is killed now and then; the judge reads the record.
 
 Requests quarrel on purpose: few users, few tokens, keys used twice, deadlines of a few milliseconds,
-calls given up, batches, a queue that is soon full. See `judge.py` for what has to hold.
+calls given up, batches, a queue that is soon full. The server's clock leaps, so that tokens expire. See `judge.py` for what has to hold.
 """
 
 import asyncio
@@ -15,9 +15,11 @@ import grpc
 from entitlements.v1.entitlement_service_pb2_grpc import EntitlementServiceStub
 from entitlements_server.ledger.commands import Consume
 from faults.breaks import OF_RULES
+from faults.catalogue import catalogue_in
+from faults.clocks import LEAPS_S, ServerClock, SharedOffset
 from faults.figures import Advance, Report, silent
 from faults.judge import judge
-from faults.records import Charged, Record, Request
+from faults.records import Charged, ReadAccount, Record, Request
 from faults.requests import Requests
 from faults.servers import CHANNEL_OPTIONS, ledger_in
 from faults.wire import BrokenPromiseError, read_histories, send, send_together
@@ -27,6 +29,9 @@ OPERATIONS = 10_000
 USERS = 20
 CLIENTS = 24
 KILLS = 3
+LEAP_RATE = 0.004
+"""How often the clock leaps, of all requests."""
+
 BUGS = OF_RULES
 """The seeded bugs."""
 
@@ -45,7 +50,8 @@ def check(
     for seed in range(size):
         with tempfile.TemporaryDirectory() as folder:
             options = ("--store", ledger_in(Path(folder)), "--max-queued", "8")
-            run = Run(seed, ServerProcess(*options, breaking=breaking), operations, kills)
+            place = Place(Path(folder))
+            run = Run(seed, place.server(*options, breaking=breaking), place, operations, kills)
             problems = asyncio.run(run.problems())
         runs += 1
         report.problems += [f"run {seed}: {problem}" for problem in problems]
@@ -73,8 +79,28 @@ def check_bugs(size: int, advance: Advance = silent, *, operations: int = 2000) 
         report.require(bool(found.problems), f"the bug {name} was not found")
         caught += bool(found.problems)
         advance(1)
-    report.note("seeded bugs caught", f"{caught} of {len(BUGS[:size])}", "10 of 10")
+    report.note("seeded bugs caught", f"{caught} of {len(BUGS[:size])}", "all")
     return report
+
+
+class Place:
+    """A folder with what a server of a run needs besides a store: the catalogue, and how its clock leaps.
+
+    Args:
+        folder: It exists.
+        tolerance_s: See ServerClock.
+    """
+
+    def __init__(self, folder: Path, tolerance_s: float = 1) -> None:
+        self._leaps = folder / "leaps"
+        self._catalogue = catalogue_in(folder)
+        self.offset = SharedOffset(self._leaps)
+        self.clock = ServerClock(self.offset, tolerance_s)
+
+    def server(self, *options: str, breaking: str = "") -> ServerProcess:
+        """A server there, not started yet."""
+        mine = ("--catalogue", self._catalogue)
+        return ServerProcess(*mine, *options, breaking=breaking, FAULTS_LEAPS=str(self._leaps))
 
 
 class Run:
@@ -82,7 +108,8 @@ class Run:
 
     Args:
         seed: Of everything that is chosen at random, but for the order of events.
-        server: Not started yet.
+        server: Not started yet, made by `place`.
+        place: With its clock, which leaps now and then.
         operations: How many requests, about.
         strikes: How often it is struck.
         strike: Does it, and returns when it is over; by default the server is killed.
@@ -93,6 +120,7 @@ class Run:
         self,
         seed: int,
         server: ServerProcess,
+        place: Place,
         operations: int,
         strikes: int,
         *,
@@ -100,8 +128,9 @@ class Run:
         pause_s: float = 0,
     ) -> None:
         self.random = Random(seed)
-        self.record = Record()
-        self.requests = Requests(self.random, USERS)
+        self.record = Record(place.clock)
+        self.requests = Requests(self.random, place.clock, USERS)
+        self.offset = place.offset
         self.server = server
         self.left = operations
         self.strike_at = sorted(self.random.sample(range(1, operations), strikes))
@@ -121,6 +150,8 @@ class Run:
                     await striking
                     for request in self.record.unsettled():
                         await self._ask(request, None, patient=True)
+                    for user_id in self.record.by_user():
+                        await self._ask(ReadAccount(user_id), None, patient=True)
                     users = [f"user-{number}" for number in range(USERS)]
                     found = await read_histories(self.stub, users)
                 except BrokenPromiseError as error:
@@ -145,6 +176,8 @@ class Run:
         random = self.random
         while self.left > 0:
             self.left -= 1
+            if random.random() < LEAP_RATE:
+                self.offset.leap(random.choice(LEAPS_S))
             await self.up.wait()
             if random.random() < 0.05:
                 await self._ask_together()

@@ -1,14 +1,20 @@
 """Holds a record against the final ledger: was every answer true, in an order that could be?
 
 The ledger gives each user's writes an order of its own, the sequence. So nothing has to be searched:
-the history is replayed in that order, each line must be what the oracle says and must have been asked
-for, and each answer must fit a point of the history that lies between its request and its reply.
+the history is replayed in that order, each line must be what the oracle says at its time and must have been
+asked for, and each answer must fit a point of the history, and a time, that lie between its request and its
+reply. Nobody asks for expiries: each must be due, and none may be missing in front of a line.
 """
 
+from bisect import bisect_right
 from collections.abc import Mapping, Sequence
 
-from faults.oracle import Change, Oracle, Replay
+from entitlements_server.ledger.commands import Consume, Refund, SetBalance, TopUp
+from faults import provenance
+from faults.clocks import Clock
+from faults.oracle import EXPIRE, Change, Oracle, Replay, Verdict
 from faults.records import (
+    Answer,
     Attempt,
     Charged,
     Dropped,
@@ -30,7 +36,7 @@ def judge(record: Record, histories: Mapping[str, Sequence[Line]]) -> list[str]:
     found: list[str] = []
     attempts = record.by_user()
     for user_id in sorted({*attempts, *histories}):
-        case = _Case(user_id, histories.get(user_id, ()), attempts.get(user_id, []))
+        case = _Case(record.clock, histories.get(user_id, ()), attempts.get(user_id, []))
         found += [f"{user_id}: {problem}" for problem in case.problems()]
     return found
 
@@ -38,14 +44,20 @@ def judge(record: Record, histories: Mapping[str, Sequence[Line]]) -> list[str]:
 class _Case:
     """One user: histories of different users have nothing to do with each other."""
 
-    def __init__(self, user_id: str, history: Sequence[Line], attempts: list[Attempt]) -> None:
+    def __init__(self, clock: Clock, history: Sequence[Line], attempts: list[Attempt]) -> None:
+        self.clock = clock
         self.history = history
         self.attempts = attempts
         self.oracle = Oracle(history)
+        expiries = (
+            one.request.expire_time_us or 0 for one in attempts if isinstance(one.request, TopUp)
+        )
+        self.moments = sorted({*self.oracle.moments(), *expiries})
         self.made_by: dict[int, Attempt] = {}
         self.found: list[str] = []
 
     def problems(self) -> list[str]:
+        self.found += provenance.problems(self.history)
         self._answered_writes()
         self._unanswered_writes()
         if not self.found:
@@ -59,15 +71,16 @@ class _Case:
         ids = {line.transaction_id: line for line in self.history}
         for attempt in self.attempts:
             match attempt.answer:
-                case Charged(line=told, replayed=replayed):
+                case Charged(line=told, is_new=is_new):
                     kept = ids.get(told.transaction_id)
                     if kept is None:
                         self.found.append(f"acknowledged and lost: {told}")
                     elif kept != told:
                         self.found.append(f"told {told}, kept {kept}")
-                    elif not replayed:
+                    elif is_new:
                         self._claim(kept, attempt)
-                case Refusal(reason="INSUFFICIENT_TOKENS", transaction_id=transaction_id):
+                # One that is not recorded, of too many in a minute, has no id.
+                case Refusal("INSUFFICIENT_TOKENS", transaction_id) if transaction_id:
                     kept = ids.get(transaction_id)
                     if kept is None:
                         self.found.append(f"denial answered and lost: {transaction_id}")
@@ -86,7 +99,7 @@ class _Case:
             if attempt.answer is None and not isinstance(attempt.request, ReadAccount):
                 unknown.setdefault(attempt.request, []).append(attempt)
         for line in self.history:
-            if line.sequence in self.made_by:
+            if line.sequence in self.made_by or line.kind == EXPIRE:
                 continue
             candidates = [
                 attempts
@@ -110,11 +123,46 @@ class _Case:
             if line.balance_after != line.balance_before + line.amount or line.balance_after < 0:
                 self.found.append(f"does not add up: {line}")
                 return
-            verdict = self.oracle.verdict(self.made_by[line.sequence].request, place)
-            told = Change(line.kind, line.status, line.amount, line.cost)
-            if verdict != told:
-                self.found.append(f"by the rules it is {verdict}, and the ledger has {line}")
+            problem = (
+                self._expiry_problem(place, line)
+                if line.kind == EXPIRE
+                else self._rule_problem(place, line, self.made_by[line.sequence])
+            )
+            if problem:
+                self.found.append(f"{problem}: {line}")
                 return
+
+    def _rule_problem(self, place: int, line: Line, attempt: Attempt) -> str:
+        request = attempt.request
+        if not _could_have_made(request, line):
+            return f"it is not what was asked for with {request}"
+        span = self.clock.span(attempt.since, attempt.until)
+        if not span.earliest_us <= line.time_us <= span.latest_us:
+            return f"its time is not in {span}, when it was asked for"
+        due = self.oracle.due(place, line.time_us, at_once=isinstance(request, SetBalance))
+        if due:
+            return f"the expiry of {due} is not recorded in front of it"
+        verdict = self.oracle.verdict(request, place, line.time_us)
+        if verdict != Change.told_by(line):
+            return f"by the rules it is {verdict}"
+        return ""
+
+    def _expiry_problem(self, place: int, line: Line) -> str:
+        """An expiry is recorded by the sweeper, or in front of the line after it."""
+        following = self.made_by.get(place + 2)
+        before_set_balance = (
+            following is not None
+            and isinstance(following.request, SetBalance)
+            and self.history[place + 1].time_us == line.time_us
+        )
+        choices = {
+            self.oracle.due(place, line.time_us, at_once=at_once)
+            for at_once in {False, before_set_balance}
+        }
+        told = Change(EXPIRE, 1, -sum(one.amount for one in line.draws), draws=line.draws)
+        if not line.draws or line.draws not in choices or Change.told_by(line) != told:
+            return f"by the rules it is the expiry of one of {choices}"
+        return ""
 
     def _order(self) -> None:
         """Every answer fits a place between what ended before it began and what began later."""
@@ -148,31 +196,55 @@ class _Case:
     def _earliest_fit(self, attempt: Attempt, floor: int) -> int | None:
         if isinstance(attempt.answer, Dropped):
             return floor  # Nothing happened, which is always possible; `_claim` looks at the rest.
+        moments = self._moments(attempt)
         for place in range(floor, len(self.history) + 1):
-            verdict = self.oracle.verdict(attempt.request, place)
-            told = attempt.answer
-            if isinstance(told, Charged):
-                if isinstance(verdict, Replay) and verdict.line == told.line:
+            for moment in moments:
+                verdict = self.oracle.verdict(attempt.request, place, moment)
+                if _fits(attempt.answer, verdict):
                     return place
-            elif verdict == told:
-                return place
         return None
+
+    def _moments(self, attempt: Attempt) -> list[int]:
+        """The times in which a request can have been decided, one of each that makes a difference."""
+        span = self.clock.span(attempt.since, attempt.until)
+        between = slice(
+            bisect_right(self.moments, span.earliest_us),
+            bisect_right(self.moments, span.latest_us),
+        )
+        return [span.earliest_us, *self.moments[between]]
+
+
+def _fits(answer: Answer | None, verdict: Verdict) -> bool:
+    if isinstance(answer, Charged):
+        if not isinstance(verdict, Replay):
+            return False
+        right = (verdict.line, verdict.refunded, verdict.covered, not verdict.covered)
+        return right == (answer.line, answer.refunded, answer.covered, answer.replayed)
+    return verdict == answer
 
 
 def _could_have_made(request: Request, line: Line) -> bool:
-    """Whether a line bears the marks of a request: kind, key, and what it names."""
-    if isinstance(request, ReadAccount) or request.idempotency_key != line.idempotency_key:
-        return False
-    names = {
-        "Consume": (1, getattr(request, "feature", ""), getattr(request, "event_id", "")),
-        "Refund": (2, getattr(request, "transaction_id", ""), getattr(request, "reason", "")),
-        "TopUp": (3, "", getattr(request, "reason", "")),
-        "SetBalance": (4, "", getattr(request, "reason", "")),
-    }[type(request).__name__]
-    told = {
-        1: (line.feature, line.event_id),
-        2: (line.refunded_transaction_id, line.reason),
-        3: ("", line.reason),
-        4: ("", line.reason),
-    }[line.kind]
-    return names == (line.kind, *told)
+    """Whether a line says what a request says: what it names, its key, its labels."""
+    match request:
+        case Consume():
+            named = (1, request.feature, request.event_id, "", request.quantity, 0, 0)
+        case Refund():
+            named = (2, "", "", request.transaction_id, 0, 0, 0)
+        case TopUp():
+            expiry = (request.expire_time_us or 0, request.lifetime_us or 0)
+            named = (3, "", "", "", 0, *expiry)
+        case SetBalance():
+            named = (4, "", "", "", 0, 0, 0)
+        case ReadAccount():
+            return False
+    kept = (
+        line.kind,
+        line.feature,
+        line.event_id,
+        line.refunded_transaction_id,
+        line.quantity,
+        line.expire_time_us,
+        line.lifetime_us,
+    )
+    told = (line.idempotency_key, line.reason, line.labels)
+    return named == kept and told == (request.idempotency_key, request.reason, request.labels)

@@ -5,17 +5,18 @@ once, in an order that fits what everyone saw. While PostgreSQL is away calls ar
 """
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from random import Random
 
 from entitlements_server.stores.factory import open_store
 from faults.figures import Advance, Report, silent
-from faults.history import Run
-from faults.redis_faults import PAUSE_S, Tally
+from faults.history import Place, Run
+from faults.redis_faults import PAUSE_S, TOLERANCE_S, Tally
 from support.network import Network
 from support.postgresql import DATABASE, PostgresqlPair, PostgresqlServer
-from support.server_process import ServerProcess
 
 OPERATIONS = 2000
 STRIKES = 10
@@ -44,9 +45,13 @@ def check(
         for fault, tally in tallies.items():
             if breaking and tally.violations:
                 continue
-            with FAULTS[fault](Random(seed)) as (url, strike):
-                server = ServerProcess("--store", url, breaking=breaking)
-                run = Run(seed, server, operations, strikes, strike=strike, pause_s=PAUSE_S)
+            with (
+                FAULTS[fault](Random(seed)) as (url, strike),
+                tempfile.TemporaryDirectory() as folder,
+            ):
+                place = Place(Path(folder), TOLERANCE_S)
+                server = place.server("--store", url, breaking=breaking)
+                run = Run(seed, server, place, operations, strikes, strike=strike, pause_s=PAUSE_S)
                 problems = asyncio.run(run.problems())
             report.problems += [f"{fault}, run {seed}: {problem}" for problem in problems]
             tally.times += strikes

@@ -14,11 +14,13 @@ from pathlib import Path
 from random import Random
 
 from entitlements_server.engine import Engine
-from entitlements_server.ledger.catalogue import BUILT_IN
+from entitlements_server.stores.interface import StoreConfigurationError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken
+from faults.catalogue import CATALOGUE
+from faults.clocks import LeapingClock
 from faults.disk import Disk, DiskLayer
-from faults.engine_client import client, histories, settle
+from faults.engine_client import client, histories, settle, sweeping
 from faults.figures import Advance, Report, silent
 from faults.judge import judge
 from faults.records import Record
@@ -69,16 +71,17 @@ class _Run:
     def __init__(self, random: Random, report: Report) -> None:
         self.random = random
         self.report = report
-        self.record = Record()
-        self.requests = Requests(random, users=5)
+        self.clock = LeapingClock(random)
+        self.record = Record(self.clock)
+        self.requests = Requests(random, self.clock, users=5)
         self.losses = self.bad = self.acknowledged = self.acknowledged_before = 0
         self.next_folder = Path()
 
     def new_ledger(self, root: Path) -> Path:
         """Begin again, with nothing."""
         self.acknowledged_before += self.record.acknowledged
-        self.record = Record()
-        self.requests = Requests(self.random, users=5)
+        self.record = Record(self.clock)
+        self.requests = Requests(self.random, self.clock, users=5)
         folder = root / f"new-{self.losses}"
         folder.mkdir()
         return folder
@@ -124,21 +127,22 @@ class _Run:
         layer = DiskLayer(f"power-{id(disk)}", disk)
         with own_syncs_reach(disk):
             store = await SqliteStore.open(folder / "ledger.sqlite", vfs=layer.vfs_name)
-            engine = Engine(store, lambda: BUILT_IN)
+            engine = self._engine(store)
             await settle(engine, store, self.record)
-            await asyncio.gather(
-                *(
-                    client(
-                        engine,
-                        store,
-                        self.record,
-                        self.requests,
-                        random=self.random,
-                        count=REQUESTS,
+            with sweeping(store, engine, self.clock):
+                await asyncio.gather(
+                    *(
+                        client(
+                            engine,
+                            store,
+                            self.record,
+                            self.requests,
+                            random=self.random,
+                            count=REQUESTS,
+                        )
+                        for _ in range(CLIENTS)
                     )
-                    for _ in range(CLIENTS)
                 )
-            )
             while len(losses) < count:
                 lose()
             await engine.close()
@@ -146,12 +150,18 @@ class _Run:
         layer.unregister()
         return losses
 
+    def _engine(self, store: SqliteStore) -> Engine:
+        return Engine(store, lambda: CATALOGUE, clock_us=self.clock.now_us)
+
     async def _look(self, folder: Path, record: Record, *, settling: bool) -> list[str]:
-        store = await SqliteStore.open(folder / "ledger.sqlite")
+        try:
+            store = await SqliteStore.open(folder / "ledger.sqlite")
+        except StoreConfigurationError as error:
+            return [f"the ledger does not open any more: {error}"]
         try:
             problems = judge(record, await histories(store))
             if settling and not problems:
-                await settle(Engine(store, lambda: BUILT_IN), store, record)
+                await settle(self._engine(store), store, record)
                 problems = judge(record, await histories(store))
         finally:
             await store.close()

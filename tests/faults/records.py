@@ -3,15 +3,29 @@
 import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 from entitlements_server.ledger.commands import CallerCommand
+from entitlements_server.ledger.values import Draw, Kind, Labels, Status, Transaction
+from faults.clocks import Clock
+
+
+class Moved(NamedTuple):
+    """Tokens of a grant: its id, or empty for the pool; how many; when they expire, or 0."""
+
+    grant: str
+    amount: int
+    expire_time_us: int
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A transaction, as far as the rules decide it, from the wire or from the ledger."""
+    """A transaction, as far as the rules decide it, from the wire or from the ledger.
+
+    Attributes:
+        time_us: When it was decided, microseconds since 1970 UTC.
+        available: Of a denial: what could be spent; else 0.
+    """
 
     transaction_id: str
     user_id: str
@@ -27,14 +41,45 @@ class Line:
     idempotency_key: str
     reason: str
     refunded_transaction_id: str
+    time_us: int
+    quantity: int
+    draws: tuple[Moved, ...]
+    expire_time_us: int
+    lifetime_us: int
+    access_until_us: int
+    available: int
+    labels: Labels
 
     @classmethod
-    def of(cls, transaction: Any) -> "Line":
-        """Take it from a message or from a value of the ledger: the names are the same."""
-        return cls(*_VALUES(transaction))
+    def of(cls, transaction: Transaction) -> "Line":
+        """Take it from a value of the ledger."""
+        is_charge = transaction.kind is Kind.CONSUME
+        is_denied = transaction.status is Status.DENIED
+        return cls(
+            **same_fields(transaction),
+            time_us=transaction.decided_us,
+            quantity=transaction.quantity or int(is_charge),
+            draws=tuple(moved(transaction.draws)),
+            expire_time_us=transaction.expire_time_us,
+            lifetime_us=transaction.lifetime_us,
+            access_until_us=transaction.access_until_us,
+            available=transaction.available if is_denied else 0,
+            labels=transaction.labels,
+        )
 
 
-_VALUES = attrgetter(*(field.name for field in fields(Line)))
+_SAME = tuple(one.name for one in fields(Line))[:14]
+
+
+def same_fields(transaction: object) -> dict[str, Any]:
+    """Take those fields of a transaction that have one name and one form in ledger and contract."""
+    return {name: getattr(transaction, name) for name in _SAME}
+
+
+def moved(draws: Iterable[Draw]) -> Iterator[Moved]:
+    """Take draws, or open grants, from values of the ledger."""
+    for one in draws:
+        yield Moved(one.grant, one.amount, one.expire_time_us)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +94,21 @@ Request = CallerCommand | ReadAccount
 
 @dataclass(frozen=True, slots=True)
 class Charged:
-    """It took effect, now or (`replayed`) before."""
+    """It took effect, now or before: `replayed`, or `covered` by an access window.
+
+    Attributes:
+        refunded: Tokens of an earlier charge that were given back so far.
+    """
 
     line: Line
     replayed: bool
+    covered: bool = False
+    refunded: int = 0
+
+    @property
+    def is_new(self) -> bool:
+        """Whether the request recorded it."""
+        return not self.replayed and not self.covered
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +126,12 @@ class Dropped:
 
 @dataclass(frozen=True, slots=True)
 class Balance:
-    """What a read found."""
+    """What a read found: `grants` are the open ones, soonest to expire first."""
 
     balance: int
     transaction_count: int
+    available: int
+    grants: tuple[Moved, ...]
 
 
 Answer = Charged | Refusal | Dropped | Balance
@@ -81,48 +139,62 @@ Answer = Charged | Refusal | Dropped | Balance
 
 @dataclass(slots=True, eq=False)
 class Attempt:
-    """One request on its way: `began` and `ended` are ticks of the record's clock.
+    """One request on its way.
 
     An attempt that never got an answer has None: it may have taken effect, or not.
+
+    Attributes:
+        began: A tick of the record.
+        since: The clock's mark then.
+        ended: As `began`.
+        until: As `since`.
     """
 
     request: Request
     began: int
+    since: int
     ended: int | None = None
+    until: int | None = None
     answer: Answer | None = None
 
 
 @dataclass(slots=True)
 class Record:
-    """Everything that was asked, in the order in which it was."""
+    """Everything that was asked, in the order in which it was.
 
+    Attributes:
+        clock: What decides by which time.
+    """
+
+    clock: Clock
     attempts: list[Attempt] = field(default_factory=list)
-    _clock: Iterator[int] = field(default_factory=itertools.count)
+    _ticks: Iterator[int] = field(default_factory=itertools.count)
 
     def begin(self, request: Request) -> Attempt:
         """Note that a request is sent."""
-        attempt = Attempt(request, next(self._clock))
+        attempt = Attempt(request, next(self._ticks), self.clock.mark())
         self.attempts.append(attempt)
         return attempt
 
     def end(self, attempt: Attempt, answer: Answer) -> None:
         """Note what came back."""
-        attempt.ended, attempt.answer = next(self._clock), answer
+        attempt.ended, attempt.until = next(self._ticks), self.clock.mark()
+        attempt.answer = answer
 
     def tick(self) -> int:
         """A moment: what ended before it was known then."""
-        return next(self._clock)
+        return next(self._ticks)
 
     def as_of(self, tick: int) -> "Record":
         """What was known at a moment: requests that were on their way are without an answer."""
         known = [
-            Attempt(one.request, one.began, one.ended, one.answer)
+            one
             if one.ended is not None and one.ended < tick
-            else Attempt(one.request, one.began)
+            else Attempt(one.request, one.began, one.since)
             for one in self.attempts
             if one.began < tick
         ]
-        return Record(known, self._clock)
+        return Record(self.clock, known, self._ticks)
 
     def by_user(self) -> dict[str, list[Attempt]]:
         """The attempts about each user."""
@@ -151,9 +223,6 @@ class Record:
     @property
     def acknowledged(self) -> int:
         """Writes that were answered."""
-        return sum(isinstance(one.answer, Charged) for one in self.attempts)
-
-
-def lines(transactions: Iterable[Any]) -> list[Line]:
-    """Turn transactions into lines."""
-    return [Line.of(transaction) for transaction in transactions]
+        return sum(
+            isinstance(one.answer, Charged) and not one.answer.covered for one in self.attempts
+        )

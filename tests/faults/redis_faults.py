@@ -5,21 +5,25 @@ once, in an order that fits what everyone saw. While Redis is away calls are lef
 """
 
 import asyncio
+import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 
 from faults.figures import Advance, Report, silent
-from faults.history import Run
+from faults.history import Place, Run
 from support.network import Network
 from support.redis import RedisClusterServers, RedisServer
-from support.server_process import ServerProcess
 
 OPERATIONS = 2000
 STRIKES = 3
 PAUSE_S = 0.2
 """A caller who gets no answer waits a little, so that there are calls left when Redis is back."""
+
+TOLERANCE_S = 8
+"""How far the server's clock may be from this one: it is read of a store that takes this long to answer."""
 
 AWAY_S = (0.2, 7.0)
 """How long Redis hangs or is cut off: both less and more than the server waits for a reply."""
@@ -49,10 +53,13 @@ def check(
         for fault, tally in tallies.items():
             if breaking and tally.violations:
                 continue
-            with FAULTS[fault](Random(seed)) as redis:
-                url, strike = redis
-                server = ServerProcess("--store", url, breaking=breaking)
-                run = Run(seed, server, operations, strikes, strike=strike, pause_s=PAUSE_S)
+            with (
+                FAULTS[fault](Random(seed)) as (url, strike),
+                tempfile.TemporaryDirectory() as folder,
+            ):
+                place = Place(Path(folder), TOLERANCE_S)
+                server = place.server("--store", url, breaking=breaking)
+                run = Run(seed, server, place, operations, strikes, strike=strike, pause_s=PAUSE_S)
                 problems = asyncio.run(run.problems())
             report.problems += [f"{fault}, run {seed}: {problem}" for problem in problems]
             tally.times += strikes

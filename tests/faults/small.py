@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from entitlements_server import sweeper
 from entitlements_server.stores.sqlite import companions, connections, wal_rewrite, writer
 from entitlements_server.stores.sqlite import database as database_module
 from entitlements_server.stores.sqlite import store as store_module
@@ -14,6 +15,9 @@ from faults.disk import Disk
 
 FASTEST_FOLDER = "/dev/shm" if Path("/dev/shm").is_dir() else None
 """For files that stand for the page cache, or for a crash image; only speed depends on it."""
+
+SWEEP_EVERY_S = 0.005
+"""So that the sweeper meets a life of a few dozen requests, seconds."""
 
 
 @contextmanager
@@ -42,6 +46,7 @@ def small_store(
     }
     with ExitStack() as stack:
         stack.enter_context(patch.object(database_module, "CHECKPOINT_PAGES", checkpoint_pages))
+        stack.enter_context(patch.object(sweeper, "POLL_S", SWEEP_EVERY_S))
         stack.enter_context(patch.object(connections, "ThreadPoolExecutor", thread))
         for name, value in values.items():
             stack.enter_context(patch.object(store_module, name, value))

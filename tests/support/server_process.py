@@ -34,7 +34,8 @@ class ServerProcess:
         options: Of `entitlements-server serve`.
         listen: HOST:PORT; a free port of loopback by default.
         breaking: A switch of faults/breaks.py: which promise it breaks.
-        environment: Variables of the process, besides those of this one.
+        environment: Variables of the process, besides those of this one. FAULTS_LEAPS makes its clock leap:
+            see faults/broken_server.py.
 
     Attributes:
         address: Where it listens, the same each time it is started.
@@ -45,7 +46,7 @@ class ServerProcess:
         self, *options: str, listen: str = "127.0.0.1:0", breaking: str = "", **environment: str
     ) -> None:
         self._program = [command("entitlements-server")]
-        if breaking:
+        if breaking or "FAULTS_LEAPS" in environment:
             self._program = [sys.executable, "-m", "faults.broken_server", breaking]
             environment["PYTHONPATH"] = str(TESTS)
         self._options = options
