@@ -49,9 +49,10 @@ async def test_the_last_tokens_go_to_five_of_200_clients(
 async def test_a_key_sent_to_all_processes_is_one_charge(
     server: PostgresqlServer, servers: int, workers: int
 ) -> None:
-    """1,000 keys, 20 times each, all mixed up: 1,000 charges."""
-    made = await duplicates(server.url, servers, keys=1000, copies=20, workers=workers)
-    assert made == 1000
+    """1,000 keys, 20 times each, all mixed up: 1,000 charges. A fifth of them for servers that are no workers."""
+    keys = 1000 if workers > 1 else 200
+    made = await duplicates(server.url, servers, keys=keys, copies=20, workers=workers)
+    assert made == keys
 
 
 async def test_a_hot_user_over_four_servers_makes_progress_for_everyone(

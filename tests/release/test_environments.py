@@ -14,7 +14,9 @@ from support.distribution import built
 from support.repository import ROOT
 from support.server_process import ServerProcess
 
-PYTHONS = ("3.11", "3.12", "3.13")
+PYTHONS = ("3.11", "3.12", "3.13") if "EVERY_PYTHON" in os.environ else ("3.11", "3.13")
+"""The oldest and the newest; `make versions` tries those between them, too."""
+
 INSTALL_S = 600
 """How long an installation may take, on a machine with a lot else to do."""
 
