@@ -27,16 +27,20 @@ SLOW_FOLDERS = {
     "process",  # starts a server for each test, and callers in other languages
 }
 
+SLOW_STORES = {"redis", "postgresql"}
+"""Folders of `stores` whose tests start the server of a store."""
+
 QUICK_STORES = {"memory", "sqlite", "sqlite-busy"}
-"""The contract of the stores is quick on these: others are servers. What is theirs alone is quick."""
+"""The contract of the stores is quick on these: others are servers."""
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what is slow by its folder or variant, before pytest looks at the marks."""
     for item in items:
-        folder = item.path.relative_to(TESTS).parts[0]
-        if folder in SLOW_FOLDERS or _is_variant(item, folder):
+        folder, *inner = item.path.relative_to(TESTS).parts
+        is_slow = folder in SLOW_FOLDERS or (folder == "stores" and inner[0] in SLOW_STORES)
+        if is_slow or _is_variant(item, folder):
             item.add_marker(pytest.mark.slow)
 
 
