@@ -1,21 +1,16 @@
-"""Accounts and transactions as they are stored: the format, a space, and the value as JSON.
+"""Accounts and transactions as they are stored: the format, a space, and the value as JSON."""
 
-So a server sees a format that it cannot read before it decides on the value or overwrites it.
-"""
-
-from entitlements_server.ledger.encoding import decode_account, decode_transaction, encode_account
-from entitlements_server.ledger.limits import MAX_BALANCE
+from entitlements_server.ledger.encoding import encode_account
 from entitlements_server.ledger.state import Entry
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.format import FORMAT, ForeignFormatError, parse
+from entitlements_server.stores import marked
 from entitlements_server.stores.interface import DamagedRecordError
-
-_MARK = str(FORMAT).encode()
+from entitlements_server.stores.marked import MARK
 
 
 def write_account(account: Account) -> bytes:
     """Encode an account."""
-    return b"%b %b" % (_MARK, encode_account(account))
+    return b"%b %b" % (MARK, encode_account(account))
 
 
 def read_account(user_id: str, state: bytes | None) -> Account:
@@ -27,19 +22,7 @@ def read_account(user_id: str, state: bytes | None) -> Account:
     """
     if not state:
         return Account(user_id)
-    try:
-        account = decode_account(_value_of(state))
-    except ForeignFormatError as error:
-        error.user_id = user_id
-        raise
-    except Exception as error:
-        raise damaged_account(user_id, repr(error)) from error
-    if account.user_id != user_id:
-        raise damaged_account(user_id, "it is the account of another user")
-    if account.transaction_count < 1 or not 0 <= account.balance <= MAX_BALANCE:
-        count = account.transaction_count
-        raise damaged_account(user_id, f"its balance is {account.balance}, its count {count}")
-    return account
+    return marked.read_account(user_id, state, damaged_account)
 
 
 def damaged_account(user_id: str, problem: str) -> DamagedRecordError:
@@ -49,7 +32,7 @@ def damaged_account(user_id: str, problem: str) -> DamagedRecordError:
 
 def write_transaction(entry: Entry) -> bytes:
     """Encode a transaction."""
-    return b"%b %b" % (_MARK, entry.stored)
+    return b"%b %b" % (MARK, entry.stored)
 
 
 def read_transaction(user_id: str, sequence: int, body: bytes) -> Transaction:
@@ -59,30 +42,10 @@ def read_transaction(user_id: str, sequence: int, body: bytes) -> Transaction:
         ForeignFormatError: Its format is one that this version cannot read.
         DamagedRecordError: It cannot be decoded, or is not that of this user and sequence.
     """
-    try:
-        transaction = decode_transaction(_value_of(body))
-    except ForeignFormatError as error:
-        error.user_id = user_id
-        raise
-    except Exception as error:
-        raise damaged_transaction(user_id, sequence, repr(error)) from error
-    if transaction.user_id != user_id or transaction.sequence != sequence:
-        raise damaged_transaction(user_id, sequence, "it is that of another user or sequence")
-    return transaction
+    return marked.read_transaction(user_id, sequence, body, damaged_transaction)
 
 
 def damaged_transaction(user_id: str, sequence: int, problem: str) -> DamagedRecordError:
     """Return the error about a transaction that cannot be read."""
     record = f"the row of entitlements.transactions with sequence {sequence}"
     return DamagedRecordError(user_id, record, problem, sequence)
-
-
-def _value_of(stored: bytes) -> bytes:
-    mark, _, value = stored.partition(b" ")
-    if mark != _MARK:
-        found = parse(mark.decode("ascii", "replace"))
-        if found is None:
-            raise ValueError("It does not begin with a format.")
-        if not found.is_readable:
-            raise ForeignFormatError(str(found))
-    return value

@@ -1,31 +1,20 @@
 """The values under the keys: accounts, transactions and refunds as text.
 
 The text of an account or transaction is its format, the id of its write, and the value as
-`ledger/encoding.py` writes it, separated by spaces. So a server sees a format that it cannot read
-before it decides on the value or overwrites it.
+`ledger/encoding.py` writes it, separated by spaces.
 """
 
-from entitlements_server.ledger.encoding import (
-    decode_account,
-    decode_transaction,
-    encode_account,
-)
-from entitlements_server.ledger.limits import MAX_BALANCE
+from entitlements_server.ledger.encoding import encode_account
 from entitlements_server.ledger.state import Entry
 from entitlements_server.ledger.values import Account, Transaction
-from entitlements_server.stores.format import FORMAT, ForeignFormatError, parse
+from entitlements_server.stores import marked
 from entitlements_server.stores.interface import DamagedRecordError
 from entitlements_server.stores.redis.schema import UserKeys
-
-MARK = str(FORMAT)
-"""The prefix of everything that this version writes."""
-
-_MARK = MARK.encode()
 
 
 def write_account(account: Account, write_id: str) -> bytes:
     """Encode an account. Each write has another id, so equal texts mean that nothing changed."""
-    return b"%b %b %b" % (_MARK, write_id.encode(), encode_account(account))
+    return b"%b %b %b" % (marked.MARK, write_id.encode(), encode_account(account))
 
 
 def read_account(user_id: str, text: bytes | None) -> Account:
@@ -37,22 +26,7 @@ def read_account(user_id: str, text: bytes | None) -> Account:
     """
     if not text:
         return Account(user_id)
-    try:
-        account = decode_account(_value_of(text))
-        problem = ""
-        if account.user_id != user_id:
-            problem = "it is the account of another user"
-        elif account.transaction_count < 1 or not 0 <= account.balance <= MAX_BALANCE:
-            count = account.transaction_count
-            problem = f"its balance is {account.balance}, its count {count}"
-    except ForeignFormatError as error:
-        error.user_id = user_id
-        raise
-    except Exception as error:
-        raise damaged_account(user_id, repr(error)) from error
-    if problem:
-        raise damaged_account(user_id, problem)
-    return account
+    return marked.read_account(user_id, text, damaged_account, words=1)
 
 
 def damaged_account(user_id: str, problem: str) -> DamagedRecordError:
@@ -63,7 +37,7 @@ def damaged_account(user_id: str, problem: str) -> DamagedRecordError:
 
 def write_transaction(entry: Entry, write_id: str) -> bytes:
     """Encode a transaction with the id of its write."""
-    return b"%b %b %b" % (_MARK, write_id.encode(), entry.stored)
+    return b"%b %b %b" % (marked.MARK, write_id.encode(), entry.stored)
 
 
 def read_transaction(user_id: str, sequence: int, text: bytes) -> Transaction:
@@ -73,16 +47,7 @@ def read_transaction(user_id: str, sequence: int, text: bytes) -> Transaction:
         ForeignFormatError: Its format is one that this version cannot read.
         DamagedRecordError: It cannot be decoded, or is not that of this user and sequence.
     """
-    try:
-        transaction = decode_transaction(_value_of(text))
-    except ForeignFormatError as error:
-        error.user_id = user_id
-        raise
-    except Exception as error:
-        raise damaged_transaction(user_id, sequence, repr(error)) from error
-    if transaction.user_id != user_id or transaction.sequence != sequence:
-        raise damaged_transaction(user_id, sequence, "it is that of another user or sequence")
-    return transaction
+    return marked.read_transaction(user_id, sequence, text, damaged_transaction, words=1)
 
 
 def damaged_transaction(user_id: str, sequence: int, problem: str) -> DamagedRecordError:
@@ -116,14 +81,3 @@ def write_change(user_id: str, first: int, last: int) -> str:
 def user_of_change(text: bytes) -> str:
     """Return the user of an entry of the change feed."""
     return text.split(b" ", 2)[2].decode(errors="replace")
-
-
-def _value_of(text: bytes) -> bytes:
-    mark, _, rest = text.partition(b" ")
-    if mark != _MARK:
-        found = parse(mark.decode("ascii", "replace"))
-        if found is None:
-            raise ValueError("It does not begin with a format.")
-        if not found.is_readable:
-            raise ForeignFormatError(str(found))
-    return rest.partition(b" ")[2]
