@@ -53,6 +53,7 @@ class RunningServer:
     """A running server.
 
     Attributes:
+        transport: Name of the transport that serves.
         address: The address it listens on, as HOST:PORT with the actual port, or unix:/PATH.
         metrics_address: The address of its metrics, or empty.
         catalogue: The current catalogue.
@@ -63,6 +64,7 @@ class RunningServer:
         client_certificates: Whether clients show certificates.
     """
 
+    transport: str
     address: str
     metrics_address: str
     catalogue: ReloadableCatalogue
@@ -206,6 +208,7 @@ async def running(
         )
         try:
             yield RunningServer(
+                transport.name,
                 transport.address,
                 metrics_address,
                 catalogue,

@@ -27,6 +27,7 @@ def placements(server: ServerProcess, *, of_grpc: bool) -> list[set[int]]:
     return found
 
 
+@pytest.mark.parametrize("transport", ["completion-queue"], indirect=True)
 async def test_the_threads_that_run_python_are_on_one_processor_and_those_of_grpc_on_any() -> None:
     with ServerProcess() as server:
         await until(lambda: all(len(one) == 1 for one in placements(server, of_grpc=False)))
@@ -34,6 +35,14 @@ async def test_the_threads_that_run_python_are_on_one_processor_and_those_of_grp
         of_grpc = placements(server, of_grpc=True)
         assert of_grpc
         assert all(one == os.sched_getaffinity(0) for one in of_grpc)
+
+
+@pytest.mark.parametrize("transport", ["threads"], indirect=True)
+async def test_a_pool_of_threads_is_left_to_the_system() -> None:
+    """On one processor it fell behind with calls that had ended, and gRPC refused new ones."""
+    with ServerProcess() as server:
+        every = os.sched_getaffinity(0)
+        assert all(one == every for one in placements(server, of_grpc=False))
 
 
 async def test_an_operator_may_leave_all_threads_to_the_system() -> None:

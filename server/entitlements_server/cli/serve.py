@@ -95,9 +95,9 @@ async def _serve(configuration: Configuration, native: NativeLog, link: WorkerLi
     ) as server:
         loop.add_signal_handler(signal.SIGHUP, server.reload)
         worker = link.assignment.index if link is not None else None
-        placing = (
-            loop.create_task(keep_on_one_processor(worker)) if settings.one_processor else None
-        )
+        # Not a pool of threads: on one processor it falls behind, and gRPC's core refuses calls.
+        placed = settings.one_processor and server.transport == "completion-queue"
+        placing = loop.create_task(keep_on_one_processor(worker)) if placed else None
         version = server.catalogue().version
         if link is None:
             _announce(configuration, server.address, version, server.metrics_address)
