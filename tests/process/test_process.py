@@ -250,6 +250,29 @@ def test_ghz_loads_it_and_every_balance_adds_up_even_after_a_kill(
         assert charges_that_add_up(EntitlementServiceStub(channel), users) == 10_000
 
 
+def test_a_client_that_keeps_to_the_limit_of_streams_is_refused_nothing() -> None:
+    """Calls that have ended do not count, however long a server takes to clean up after them."""
+    with ServerProcess("--store", "memory://", "--max-streams", "300") as server:
+        report = subprocess.run(
+            [
+                tool("ghz"),
+                "--insecure",
+                "--call=entitlements.v1.EntitlementService/TopUp",
+                '--data={"user_id": "ada", "amount": 1}',
+                "--concurrency=100",
+                "--total=5000",
+                "--format=json",
+                server.address,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        said = json.loads(report.stdout)
+        assert said["statusCodeDistribution"] == {"OK": 5000}, said["errorDistribution"]
+
+
 def charges_that_add_up(stub: Any, users: list[str]) -> int:
     """The charges of all users, each of whose balance is 10^9 less 2 for each charge."""
     charges = 0

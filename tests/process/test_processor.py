@@ -39,7 +39,6 @@ async def test_the_threads_that_run_python_are_on_one_processor_and_those_of_grp
 
 @pytest.mark.parametrize("transport", ["threads"], indirect=True)
 async def test_a_pool_of_threads_is_left_to_the_system() -> None:
-    """On one processor it fell behind with calls that had ended, and gRPC refused new ones."""
     with ServerProcess() as server:
         every = os.sched_getaffinity(0)
         assert all(one == every for one in placements(server, of_grpc=False))

@@ -95,7 +95,7 @@ async def _serve(configuration: Configuration, native: NativeLog, link: WorkerLi
     ) as server:
         loop.add_signal_handler(signal.SIGHUP, server.reload)
         worker = link.assignment.index if link is not None else None
-        # Not a pool of threads: on one processor it falls behind, and gRPC's core refuses calls.
+        # A pool of threads is left to the system: nobody has measured it on one processor.
         placed = settings.one_processor and server.transport == "completion-queue"
         placing = loop.create_task(keep_on_one_processor(worker)) if placed else None
         version = server.catalogue().version

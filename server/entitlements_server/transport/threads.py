@@ -26,6 +26,10 @@ from entitlements_server.transport.options import Limits, options
 
 NAME = "threads"
 
+_ENDED_CALLS_DO_NOT_COUNT = ("grpc.http.overload_protection", 0)
+"""Or gRPC's core counts calls against `max_streams` until their threads are done with them, and refuses
+new ones of a client that keeps to it."""
+
 MAX_THREADS = 256
 """Calls at a time, including streams; further ones wait for a thread."""
 
@@ -131,7 +135,7 @@ class ThreadsTransport:
         self._server = grpc.server(
             self._pool,
             handlers=[_Handler(dispatcher)],
-            options=options(limits),
+            options=(*options(limits), _ENDED_CALLS_DO_NOT_COUNT),
         )
         try:
             if credentials is None:
