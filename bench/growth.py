@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from entitlements_server.clock import wall_clock_us
+from entitlements_server.engine.clock import wall_clock_us
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue
 from entitlements_server.ledger.commands import Command, Consume, Refund, Settle, TopUp
 from entitlements_server.ledger.decide import bind

@@ -4,12 +4,9 @@
 |---|---|
 | `ledger/` | the rules: pure values, no I/O |
 | `stores/` | where transactions are kept |
-| `engine.py` | commits together what arrives together |
-| `clock.py` | the time that decisions are made at |
-| `sweeper.py` | records what has lapsed of accounts of which nothing else is recorded |
+| `engine/` | commits together what arrives together, by a clock that does not jump |
 | `api/` | the gRPC service: messages to commands, outcomes to messages |
 | `transport/` | how calls reach the API |
-| `handover.py` | from any thread to the event loop |
 | `errors.py` | the tree of what a caller can be answered with instead of a response |
 | `config/` | settings, callers and the catalogue file |
 | `instrumentation/` | metrics, traces and logs |

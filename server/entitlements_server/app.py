@@ -18,13 +18,14 @@ from entitlements_server.api.reflection import reflection_routes
 from entitlements_server.api.reporter import Reporter
 from entitlements_server.api.routes import SERVICE, service_routes
 from entitlements_server.api.servicer import Servicer
-from entitlements_server.clock import GivenClock, clock_of, warn_of_future
 from entitlements_server.config.callers import Caller, require_possible
 from entitlements_server.config.catalogue import ReloadableCatalogue
 from entitlements_server.config.errors import ConfigurationError
 from entitlements_server.config.settings import Settings
-from entitlements_server.engine import Engine
-from entitlements_server.handover import Handover
+from entitlements_server.engine.clock import GivenClock, clock_of, warn_of_future
+from entitlements_server.engine.engine import Engine
+from entitlements_server.engine.handover import Handover
+from entitlements_server.engine.sweeper import Sweeper
 from entitlements_server.instrumentation import engine_observer, tracing_of
 from entitlements_server.instrumentation.metrics import Metrics, exposed
 from entitlements_server.instrumentation.native_log import NativeLog
@@ -33,7 +34,6 @@ from entitlements_server.ledger.limits import SECOND_US
 from entitlements_server.ledger.terms import Choices
 from entitlements_server.stores.alerts import Alerts
 from entitlements_server.stores.factory import open_store
-from entitlements_server.sweeper import Sweeper
 from entitlements_server.transport.address import require_safe
 from entitlements_server.transport.factory import open_transport
 from entitlements_server.transport.options import Limits

@@ -10,10 +10,11 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from entitlements_server import app, clock
+from entitlements_server import app
 from entitlements_server.app import running
-from entitlements_server.clock import Clock, LocalClock
 from entitlements_server.config.settings import Settings
+from entitlements_server.engine import clock
+from entitlements_server.engine.clock import Clock, LocalClock
 from entitlements_server.stores.interface import Store
 from support.redis import RedisServer
 from support.rpc import Api, fails

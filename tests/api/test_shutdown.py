@@ -15,8 +15,8 @@ from entitlements_server.api.health import SERVICE, Health
 from entitlements_server.api.reporter import Reporter
 from entitlements_server.app import running
 from entitlements_server.config.settings import Settings
-from entitlements_server.engine import Engine
-from entitlements_server.handover import Handover
+from entitlements_server.engine.engine import Engine
+from entitlements_server.engine.handover import Handover
 from entitlements_server.transport.interface import CallStatus, Metadata
 from support.rpc import Api, raw_stream
 from support.stores import GatedStore

@@ -3,8 +3,8 @@
 import pytest
 from structlog.testing import capture_logs
 
-from entitlements_server.clock import LocalClock, SharedClock, clock_of, warn_of_future
-from entitlements_server.engine import Engine
+from entitlements_server.engine.clock import LocalClock, SharedClock, clock_of, warn_of_future
+from entitlements_server.engine.engine import Engine
 from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 from structlog.testing import capture_logs
 
-from entitlements_server.engine import MAX_GROUP, MIN_BUSY_GROUP, Engine
+from entitlements_server.engine.engine import MAX_GROUP, MIN_BUSY_GROUP, Engine
 from entitlements_server.errors import InternalError, OverloadedError
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.ledger.commands import Command, Consume, TopUp

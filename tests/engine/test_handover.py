@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from entitlements_server.handover import Handover
+from entitlements_server.engine.handover import Handover
 from support.waiting import until
 
 

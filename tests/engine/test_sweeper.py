@@ -5,14 +5,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from entitlements_server import sweeper as module
-from entitlements_server.engine import Engine
+from entitlements_server.engine import sweeper as module
+from entitlements_server.engine.engine import Engine
+from entitlements_server.engine.sweeper import Sweeper, pause_after_s
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
 from entitlements_server.ledger.limits import SECOND_US
 from entitlements_server.ledger.settlement import DELAY_US
 from entitlements_server.stores.memory import MemoryStore
-from entitlements_server.sweeper import Sweeper, pause_after_s
 from support.ledger import NOW_US, record
 from support.waiting import until
 

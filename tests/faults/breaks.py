@@ -15,9 +15,9 @@ from unittest.mock import patch
 import apsw
 from msgspec import structs
 
-from entitlements_server import engine
 from entitlements_server.api import reporter
 from entitlements_server.api.status import status_of
+from entitlements_server.engine import engine
 from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger import decide as rules
 from entitlements_server.ledger import grants, replay, settlement, state, windows
@@ -188,7 +188,7 @@ def _refused_yet_charged(change: Patch) -> None:
         try:
             return await submit(self, commands, deadline)
         except OverloadedError:
-            task = asyncio.ensure_future(self._store.commit(commands, self._rule()))
+            task = asyncio.ensure_future(self._bisection._store.commit(commands, self._rule()))
             task.add_done_callback(lambda done: done.cancelled() or done.exception())
             tasks.append(task)
             raise

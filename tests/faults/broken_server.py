@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from entitlements_server import app, clock, sweeper
+from entitlements_server import app
 from entitlements_server.cli import main
+from entitlements_server.engine import clock, sweeper
 from entitlements_server.stores.interface import Store
 from faults.breaks import broken
 from faults.clocks import SharedOffset

@@ -13,7 +13,7 @@ from random import Random
 
 import apsw
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
 from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken

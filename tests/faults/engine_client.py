@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from random import Random
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
+from entitlements_server.engine.sweeper import Sweeper
 from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger.decide import denial
 from entitlements_server.ledger.outcomes import Rejected, Replayed, Unchanged
@@ -17,7 +18,6 @@ from entitlements_server.stores.interface import (
     Store,
     StoreUnavailableError,
 )
-from entitlements_server.sweeper import Sweeper
 from faults.clocks import Clock
 from faults.records import (
     Answer,

@@ -16,7 +16,7 @@ from random import Random
 
 import apsw
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import TopUp
 from entitlements_server.stores.sqlite import SqliteStore

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
 from entitlements_server.stores.interface import StoreConfigurationError
 from entitlements_server.stores.sqlite import SqliteStore
 from faults.breaks import broken

@@ -16,8 +16,8 @@ from unittest.mock import patch
 
 import apsw
 
-from entitlements_server import sweeper
-from entitlements_server.engine import Engine
+from entitlements_server.engine import sweeper
+from entitlements_server.engine.engine import Engine
 from entitlements_server.maintenance.verify import verify
 from entitlements_server.stores.interface import StoreConfigurationError, StoreUnavailableError
 from entitlements_server.stores.sqlite import SqliteStore

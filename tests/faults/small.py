@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from entitlements_server import sweeper
+from entitlements_server.engine import sweeper
 from entitlements_server.stores.sqlite import companions, connections, wal_rewrite, writer
 from entitlements_server.stores.sqlite import database as database_module
 from entitlements_server.stores.sqlite import store as store_module

@@ -11,7 +11,7 @@ import redis
 from msgspec.structs import replace
 from structlog.testing import capture_logs
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
 from entitlements_server.errors import CallError
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Command, Refund

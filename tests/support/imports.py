@@ -16,15 +16,14 @@ PICTURE = ROOT / "docs" / "imports.svg"
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("cli",),
     ("app", "workers"),
-    ("api", "maintenance", "sweeper"),
+    ("api", "maintenance"),
     ("transport",),
     ("instrumentation",),
     ("engine", "stores.sqlite", "stores.postgresql", "stores.redis"),
-    ("clock",),
     ("stores",),
     ("config",),
     ("ledger",),
-    ("errors", "handover", "tuning"),
+    ("errors", "tuning"),
 )
 """The rooms, top floor first. A room may import those of lower floors, and no others."""
 

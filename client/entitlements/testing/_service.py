@@ -16,9 +16,9 @@ from entitlements import AsyncEntitlementClient, EntitlementClient
 from entitlements._channel import DEFAULT_DEADLINE_S
 from entitlements.testing._logs import lines_to_logging
 from entitlements_server.app import running
-from entitlements_server.clock import wall_clock_us
 from entitlements_server.config.catalogue import read_catalogue
 from entitlements_server.config.settings import Settings
+from entitlements_server.engine.clock import wall_clock_us
 from entitlements_server.ledger.catalogue import BUILT_IN, Catalogue, Feature
 from entitlements_server.stores import memory as _memory  # noqa: F401  # the first start is quicker
 from entitlements_server.transport import threads as _threads  # noqa: F401  # likewise

@@ -12,8 +12,8 @@ from entitlements_server.api.errors import NoSuchMethodError
 from entitlements_server.api.reporter import Reporter
 from entitlements_server.api.route import Route
 from entitlements_server.api.session import Serving, Session
-from entitlements_server.engine import Engine
-from entitlements_server.handover import Handover
+from entitlements_server.engine.engine import Engine
+from entitlements_server.engine.handover import Handover
 from entitlements_server.transport.interface import IncomingCall
 
 MAX_READING = 8

@@ -22,8 +22,8 @@ from entitlements_server.api.translate import (
     put_access,
     put_transaction,
 )
-from entitlements_server.clock import wall_clock_us
-from entitlements_server.engine import MAX_GROUP
+from entitlements_server.engine.clock import wall_clock_us
+from entitlements_server.engine.engine import MAX_GROUP
 from entitlements_server.errors import CallError
 from entitlements_server.ledger.catalogue import Access, Catalogue, access
 from entitlements_server.ledger.commands import Command, Consume, Refund, SetBalance, TopUp

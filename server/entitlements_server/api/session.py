@@ -14,8 +14,8 @@ from entitlements_server.api.errors import RequestMissingError, RequestOverdueEr
 from entitlements_server.api.rate_limit import Bucket
 from entitlements_server.api.reporter import Reporter
 from entitlements_server.api.route import Result, Route, Stream, Write
-from entitlements_server.engine import Engine, Submission
-from entitlements_server.handover import Handover
+from entitlements_server.engine.engine import Engine, Submission
+from entitlements_server.engine.handover import Handover
 from entitlements_server.instrumentation.interface import UNKNOWN_METHOD, Span
 from entitlements_server.stores.interface import CommandResult
 from entitlements_server.transport.interface import IncomingCall

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from entitlements import __version__
 from entitlements_server.config.errors import ConfigurationError
-from entitlements_server.engine import Observer
+from entitlements_server.engine.engine import Observer
 from entitlements_server.instrumentation.metrics import Metrics
 from entitlements_server.stores.interface import CommandResult
 

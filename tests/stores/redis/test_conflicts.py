@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.decide import denial
 from entitlements_server.ledger.outcomes import Recorded, Replayed

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
 from entitlements_server.ledger.catalogue import BUILT_IN
 from entitlements_server.ledger.commands import Refund
 from entitlements_server.ledger.decide import denial

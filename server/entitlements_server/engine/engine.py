@@ -6,7 +6,6 @@ No timer is involved: a group begins when some turns of the event loop have brou
 """
 
 import asyncio
-import secrets
 import threading
 import time
 from collections import deque
@@ -16,9 +15,10 @@ from typing import Protocol
 import structlog
 from msgspec import Struct
 
-from entitlements_server.clock import wall_clock_us
-from entitlements_server.errors import CallError, InternalError, OverloadedError
-from entitlements_server.handover import Handover
+from entitlements_server.engine.bisection import Bisection
+from entitlements_server.engine.clock import wall_clock_us
+from entitlements_server.engine.handover import Handover
+from entitlements_server.errors import OverloadedError
 from entitlements_server.ledger.catalogue import Catalogue
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule, bind
@@ -26,7 +26,6 @@ from entitlements_server.ledger.terms import DEFAULTS, Choices
 from entitlements_server.stores.alerts import Alerts
 from entitlements_server.stores.interface import (
     CommandResult,
-    DamagedRecordError,
     Failed,
     Store,
     StoreUnavailableError,
@@ -113,13 +112,13 @@ class Engine:
         observer: Observer | None = None,
         alerts: Alerts | None = None,
     ) -> None:
-        self._store = store
         self._catalogue = catalogue
         self._max_queued = max_queued
         self._clock_us = clock_us
         self._choices = choices
         self._observer = observer
         self._alerts = alerts or Alerts()
+        self._bisection = Bisection(store, self._alerts)
         self._loop = asyncio.get_running_loop()
         self._handover = Handover(self._loop, self._take)
         self._queue: deque[Submission] = deque()
@@ -262,7 +261,7 @@ class Engine:
     async def _commit(self, group: Sequence[Submission]) -> None:
         commands = [command for submission in group for command in submission.commands]
         started_s = time.perf_counter()
-        results = await self._results(commands)
+        results = await self._bisection.commit(commands, self._rule)
         seconds = time.perf_counter() - started_s
         begin = 0
         for submission in group:
@@ -279,56 +278,6 @@ class Engine:
             except Exception:
                 # A failing observer must not stop the engine.
                 log.exception("A group could not be observed.")
-
-    async def _results(self, commands: Sequence[Command]) -> Sequence[CommandResult]:
-        """Commit commands. What cannot be committed is bisected out, so that it fails alone."""
-        try:
-            rule = self._rule()
-        except CallError as error:
-            return [Failed(error)] * len(commands)
-        try:
-            results = await self._store.commit(commands, rule)
-        except StoreUnavailableError as error:
-            return [Failed(error)] * len(commands)
-        except Exception as error:  # noqa: BLE001  # nothing was stored: see Store.commit
-            users = list(dict.fromkeys(command.user_id for command in commands))
-            if len(users) == 1:
-                return [self._failed(users[0], error)] * len(commands)
-            first_half = set(users[: len(users) // 2])
-            halves: tuple[list[int], list[int]] = ([], [])
-            for index, command in enumerate(commands):
-                halves[command.user_id not in first_half].append(index)
-            found: dict[int, CommandResult] = {}
-            for half in halves:
-                of_half = await self._results([commands[index] for index in half])
-                found.update(zip(half, of_half, strict=True))
-            return [found[index] for index in range(len(commands))]
-        if not any(type(result) is Failed for result in results):
-            return results
-        failures: dict[str, Failed] = {}
-        for command, result in zip(commands, results, strict=True):
-            if isinstance(result, Failed) and command.user_id not in failures:
-                failures[command.user_id] = self._failed(command.user_id, result.error)
-        return [
-            failures[command.user_id] if isinstance(result, Failed) else result
-            for command, result in zip(commands, results, strict=True)
-        ]
-
-    def _failed(self, user_id: str, error: Exception) -> Failed:
-        """Report that the part of a user failed. Returns the result of each of its commands."""
-        if isinstance(error, DamagedRecordError):
-            self._alerts.damaged(error)
-        if isinstance(error, CallError):
-            return Failed(error)
-        reference = secrets.token_hex(8)
-        log.error(
-            "The part of a user in a group failed with an unexpected error, and nothing of it was"
-            " stored: run `entitlements-server verify`, which names damaged records of the user.",
-            reference=reference,
-            user_id=user_id,
-            exc_info=error,
-        )
-        return Failed(InternalError(reference))
 
     def _rule(self) -> Rule:
         return bind(self._catalogue(), self._clock_us(), self._choices)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import structlog
 from cachetools import TTLCache
 
-from entitlements_server.engine import Engine
+from entitlements_server.engine.engine import Engine
 from entitlements_server.errors import CallError
 from entitlements_server.ledger.commands import Settle
 from entitlements_server.ledger.limits import SECOND_US
