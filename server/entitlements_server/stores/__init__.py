@@ -11,6 +11,6 @@ makes each user's part of the decisions durable, whole or not at all.
 | `sqlite/` | a ledger in one file |
 | `postgresql/` | a ledger in a PostgreSQL database |
 | `redis/` | a ledger on Redis or Redis Cluster |
-| `account_cache.py`, `format.py`, `marked.py` | used by several engines |
+| `account_cache.py`, `format.py`, `marked.py`, `user_writes.py` | used by several engines |
 | `alerts.py` | log lines about damaged records and clocks |
 """

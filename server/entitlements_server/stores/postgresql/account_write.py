@@ -1,7 +1,7 @@
 """What a group writes for one user: the decision, and the arguments of the statement that stores it."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +10,7 @@ from entitlements_server.ledger.values import Account, Kind, sequence_of
 from entitlements_server.stores.interface import StoreUnavailableError
 from entitlements_server.stores.postgresql.codec import write_account, write_transaction
 from entitlements_server.stores.postgresql.prefetch import Prefetch
-
-Decide = Callable[[State], tuple[Sequence[Entry], Any]]
-"""Decides for one user. Returns what to store and what to answer then. Updates the state."""
+from entitlements_server.stores.user_writes import Decide
 
 MAX_COMMANDS = 250
 """Commands that one statement stores, unless one user has more."""
@@ -89,8 +87,13 @@ class AccountWrite:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is neither stored nor given up."""
+        """See UserWrite."""
         return self.done is None and self.error is None
+
+    @property
+    def answer(self) -> Any:
+        """See UserWrite."""
+        return self.done.result if self.done is not None else None
 
     def fail(self, error: Exception) -> None:
         """Give up this write. Others of its group go on."""

@@ -6,22 +6,22 @@ from typing import Any, Self
 
 from entitlements_server.ledger.commands import Command
 from entitlements_server.ledger.decide import Rule
-from entitlements_server.ledger.state import Entry, ReadSet, State, append_all, decide_group
+from entitlements_server.ledger.state import ReadSet
 from entitlements_server.ledger.values import Account, Charge, Transaction
+from entitlements_server.stores import user_writes
 from entitlements_server.stores.account_cache import AccountCache
 from entitlements_server.stores.format import ForeignFormatError
 from entitlements_server.stores.interface import (
     AccountPage,
     CommandResult,
     DamagedRecordError,
-    Failed,
     Finding,
     LedgerIdentity,
     StoreConfigurationError,
     StoreUnavailableError,
 )
 from entitlements_server.stores.postgresql import changes as feed
-from entitlements_server.stores.postgresql.account_write import AccountWrite, Decide
+from entitlements_server.stores.postgresql.account_write import AccountWrite
 from entitlements_server.stores.postgresql.check import check
 from entitlements_server.stores.postgresql.codec import (
     damaged_account,
@@ -58,6 +58,7 @@ from entitlements_server.stores.postgresql.statements import (
 )
 from entitlements_server.stores.postgresql.url import PostgresqlUrl, parse
 from entitlements_server.stores.postgresql.writer import Writer, unavailable
+from entitlements_server.stores.user_writes import Decide
 
 CACHED_ACCOUNTS = 100_000
 """Accounts kept in memory, about 50 MB. Decisions are made on them and then confirmed."""
@@ -109,25 +110,7 @@ class PostgresqlStore:
 
     async def commit(self, commands: Sequence[Command], rule: Rule) -> Sequence[CommandResult]:
         """See Store."""
-        indexes: dict[str, list[int]] = {}
-        for index, command in enumerate(commands):
-            indexes.setdefault(command.user_id, []).append(index)
-        writes: list[AccountWrite] = []
-        for user_id, mine in indexes.items():
-            write = _command_write(user_id, [commands[index] for index in mine], rule)
-            if cached := self._cache.get(user_id):
-                write.guess(*cached)
-            writes.append(write)
-        await self._write(writes)
-        if writes and all(isinstance(one.error, StoreUnavailableError) for one in writes):
-            assert writes[0].error is not None
-            raise writes[0].error
-        results: list[Any] = [None] * len(commands)
-        for write, mine in zip(writes, indexes.values(), strict=True):
-            outcomes = write.done.result if write.done else [Failed(_error_of(write))] * len(mine)
-            for index, outcome in zip(mine, outcomes, strict=True):
-                results[index] = outcome
-        return results
+        return await user_writes.commit(commands, rule, self._guessed, self._write)
 
     async def account(self, user_id: str) -> Account:
         """See Store."""
@@ -210,20 +193,8 @@ class PostgresqlStore:
         return found
 
     async def append(self, transactions: Sequence[Transaction]) -> None:
-        """See Store. None is stored unless another server writes for the same users."""
-        by_user: dict[str, list[Transaction]] = {}
-        for transaction in transactions:
-            by_user.setdefault(transaction.user_id, []).append(transaction)
-        writes = [_appending(user_id, mine) for user_id, mine in by_user.items()]
-        while any(write.is_pending and write.state is None for write in writes):
-            await self._writer.prefetch(writes)
-        _raise_first(writes)
-        for write in writes:
-            # Check all of them before the first is stored.
-            assert write.state is not None
-            append_all(write.state.copy(), by_user[write.user_id])
-        await self._write(writes)
-        _raise_first(writes)
+        """See Store."""
+        await user_writes.append(transactions, _write_of, self._writer.prefetch, self._write)
 
     async def time_us(self) -> int | None:
         """See Store."""
@@ -305,6 +276,13 @@ class PostgresqlStore:
             await asyncio.sleep(_READ_PAUSE_S * trial)
         raise AssertionError  # the loop returns or raises
 
+    def _guessed(self, user_id: str, size: int, read_set: ReadSet, decide: Decide) -> AccountWrite:
+        """Return the write of a user, with the account as it was when this server last saw it."""
+        write = _write_of(user_id, size, read_set, decide)
+        if cached := self._cache.get(user_id):
+            write.guess(*cached)
+        return write
+
     async def _write(self, writes: Sequence[AccountWrite]) -> None:
         """Store what a group writes, also if the caller is cancelled. `close` waits for it."""
         if self._closed:
@@ -324,39 +302,8 @@ class PostgresqlStore:
         self._cache.put(account.user_id, (account, write_id, text))
 
 
-def _command_write(user_id: str, commands: Sequence[Command], rule: Rule) -> AccountWrite:
-    """Return the write for a group's commands about one user."""
-
-    def decide(state: State) -> tuple[Sequence[Entry], Any]:
-        decided = decide_group(state, commands, rule)
-        return decided.entries, decided.outcomes
-
-    return _write_of(user_id, len(commands), ReadSet.of(commands), decide)
-
-
-def _appending(user_id: str, transactions: Sequence[Transaction]) -> AccountWrite:
-    """Return a write that stores transactions unchanged."""
-
-    def decide(state: State) -> tuple[Sequence[Entry], Any]:
-        return append_all(state, transactions), None
-
-    read_set = ReadSet.of_transactions(transactions)
-    return _write_of(user_id, len(transactions), read_set, decide)
-
-
 def _write_of(user_id: str, size: int, read_set: ReadSet, decide: Decide) -> AccountWrite:
     names = sorted(name for _, name in read_set.keys)
     charges = sorted(sequence for _, sequence in read_set.charges)
     windows = sorted(name for _, name in read_set.windows)
     return AccountWrite(user_id, size, names, windows, charges, decide)
-
-
-def _error_of(write: AccountWrite) -> Exception:
-    assert write.error is not None
-    return write.error
-
-
-def _raise_first(writes: Sequence[AccountWrite]) -> None:
-    for write in writes:
-        if write.error is not None:
-            raise write.error

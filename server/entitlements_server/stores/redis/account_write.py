@@ -1,7 +1,7 @@
 """What a group writes for one user: the decision, and the Redis command that stores it."""
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
@@ -19,6 +19,7 @@ from entitlements_server.stores.redis.connection import COMMIT
 from entitlements_server.stores.redis.prefetch import Prefetch
 from entitlements_server.stores.redis.schema import CHUNK, UserKeys
 from entitlements_server.stores.redis.topology import Request
+from entitlements_server.stores.user_writes import Decide
 
 _LEASE_AFTER = 3
 """Conflicts before a write takes the lease."""
@@ -43,10 +44,6 @@ class Attempt:
     account: Account
     account_text: bytes
     state: State
-
-
-Decide = Callable[[State], tuple[Sequence[Entry], Any]]
-"""Decides for one user. Returns what to store and what to answer then. Updates the state."""
 
 
 @dataclass(slots=True, eq=False)
@@ -90,8 +87,13 @@ class AccountWrite:
 
     @property
     def is_pending(self) -> bool:
-        """Whether it is neither stored nor given up."""
+        """See UserWrite."""
         return self.done is None and self.error is None
+
+    @property
+    def answer(self) -> Any:
+        """See UserWrite."""
+        return self.done.result if self.done is not None else None
 
     def fail(self, error: Exception) -> None:
         """Give up this write. Others of its group go on."""
